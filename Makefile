@@ -1,0 +1,36 @@
+# One line a target; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+PY := .venv/bin/python
+export TCP_NODELAY := 1
+
+.PHONY: help setup peers test check format proto demo bench e2e kill run train
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.venv/.runtime: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.runtime
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	touch $@
+
+setup: .venv/.runtime ## Make .venv with what the service needs
+peers: ## Install Debian's dcmtk, Orthanc, prometheus and strace where apt-get may
+	@tests/install-peers.sh
+test: .venv/.dev peers ## Run every test (no torch, no GPU)
+	$(PY) -m pytest
+check: .venv/.dev ## ruff, mypy --strict, import rows, buf
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	.venv/bin/lint-imports
+	npx --yes @bufbuild/buf lint proto
+format: .venv/.dev ## Format the code
+	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+proto: .venv/.dev ## Generate service/viscera/api/v1 from proto/
+	$(PY) -m grpc_tools.protoc -Iviscera/api/v1=proto/viscera/v1 --python_out=service --pyi_out=service --grpc_python_out=service viscera/api/v1/viscera.proto

@@ -1,0 +1,330 @@
+"""One tree of settings: a TOML file, then `VISCERA_SECTION__KEY` from the environment over it.
+
+`cli.py` reads it once and hands each room its section. `viscera config show` prints it.
+"""
+
+import ipaddress
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from viscera.errors import InvalidSettings
+
+_PREFIX = "VISCERA_"
+_AETitle = Annotated[str, Field(pattern=r"^[ -\[\]-~]{1,16}$")]
+_Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+_Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Peer(_Section):
+    """One DICOM node that may send to us."""
+
+    name: _Slug = Field(
+        description="Our name for it; the only one that logs, metrics and rows show."
+    )
+    ae_title: _AETitle = Field(description="Its calling AE title.")
+    networks: tuple[str, ...] = Field(
+        (), description="Source networks in CIDR; empty admits nobody."
+    )
+    accept_and_drop: tuple[str, ...] = Field(
+        ("SR", "PR", "KO", "SC", "SEG", "DOSE", "OTHER"),
+        description="Kinds of object that are accepted, counted and dropped.",
+    )
+
+    @field_validator("networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            ipaddress.ip_network(network)
+        return networks
+
+
+class DicomSettings(_Section):
+    """The DICOM listener."""
+
+    host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a PACS is elsewhere
+    port: _Port = Field(11112, description="TCP port; 0 takes a free one.")
+    ae_title: _AETitle = Field(
+        "VISCERA", description="Our AE title; another called title is rejected."
+    )
+    peers: tuple[Peer, ...] = Field((), description="Who may send. Empty admits nobody.")
+    max_associations: int = Field(32, ge=1, le=512, description="Open associations at once.")
+    max_associations_per_peer: int = Field(16, ge=1, le=512, description="Of these, from one peer.")
+    idle_timeout_s: float = Field(
+        60.0, gt=0, description="Silence after which an association is aborted."
+    )
+    pdu_timeout_s: float = Field(
+        30.0, gt=0, description="Longest time that one PDU may take to arrive."
+    )
+    max_pdu_bytes: int = Field(
+        131072, ge=4096, le=1 << 20, description="Largest PDU that we announce and take."
+    )
+    max_instance_bytes: int = Field(
+        1 << 30, ge=1 << 20, description="Largest data set of one C-STORE."
+    )
+
+
+class SpoolSettings(_Section):
+    """Where received instances lie."""
+
+    folder: Path = Field(Path("var/spool"), description="Folder of received instances; the record.")
+    reserve_mb: int = Field(512, ge=0, description="Free disk below which C-STORE answers 0xA700.")
+    keep_days: float = Field(
+        7.0, ge=0, description="Days after its last job that a submission's instances stay."
+    )
+
+
+class SeriesRule(_Section):
+    """One rule; the first that matches decides."""
+
+    name: _Slug = Field(description="Shown by `viscera why`.")
+    modality: tuple[str, ...] = Field((), description="Any of these; empty: all.")
+    description: str = Field("", description="Regular expression on SeriesDescription; empty: all.")
+    body_part: str = Field("", description="Regular expression on BodyPartExamined; empty: all.")
+    min_slices: int = Field(0, ge=0, description="Fewest slices.")
+    max_slice_spacing_mm: float = Field(1e3, gt=0, description="Widest spacing between slices.")
+    then: Literal["segment", "ignore"] = Field("segment", description="What to do.")
+    model: str = Field("", description="`name` or `name/version`; empty: the default model.")
+
+
+class SeriesSettings(_Section):
+    """Closing, stacking and choosing."""
+
+    quiet_s: float = Field(
+        30.0, gt=0, description="Silence of a peer after which its series closes."
+    )
+    quiet_released_factor: float = Field(
+        0.5, gt=0, le=1, description="Times quiet_s once the peer has released all associations."
+    )
+    quiet_gap_free_factor: float = Field(
+        0.5, gt=0, le=1, description="Times quiet_s once positions have no gap."
+    )
+    quiet_max_s: float = Field(
+        600.0, gt=0, description="Longest quiet period that slow arrival can stretch to."
+    )
+    min_slices: int = Field(
+        8, ge=1, description="Fewer slices than this are refused as incomplete."
+    )
+    spacing_tolerance: float = Field(
+        0.02, gt=0, lt=0.5, description="Unevenness of gaps, as share of the spacing."
+    )
+    max_tilt_degrees: float = Field(
+        5.0, ge=0, le=45, description="Gantry tilt up to which a stack keeps its geometry."
+    )
+    max_voxels: int = Field(
+        1 << 30, ge=1, description="Rows x columns x slices above which a series is refused."
+    )
+    rules: tuple[SeriesRule, ...] = Field(
+        (), description="First match decides; none: every stack is segmented."
+    )
+
+
+class DecodeSettings(_Section):
+    """The pool of decoding processes."""
+
+    processes: int = Field(2, ge=1, le=64, description="Warm child processes.")
+    memory_mb: int = Field(2048, ge=256, description="Address space of one child.")
+    timeout_s: float = Field(120.0, gt=0, description="Longest time for one instance.")
+
+
+class ModelSettings(_Section):
+    """The model repository."""
+
+    repo: Path = Field(Path("model_repo"), description="Folder of packages: <name>/<version>/.")
+    default: str = Field("abdomen15-phantom", description="Model for series whose rule names none.")
+
+
+class EngineSettings(_Section):
+    """How networks run."""
+
+    threads: int = Field(0, ge=0, description="CPU threads of network and kernels; 0: all cores.")
+    tile_batch: int = Field(1, ge=1, le=64, description="Tiles per call.")
+    strict: bool = Field(False, description="Whether a demotion to a slower engine is fatal.")
+    numba_cache: Path = Field(Path("var/numba"), description="Folder of compiled kernels.")
+    numba_threading_layer: Literal["omp", "workqueue", "tbb"] = Field(
+        "omp", description="Checked at start."
+    )
+
+
+class JobSettings(_Section):
+    """The job store and the worker."""
+
+    url: SecretStr = Field(
+        SecretStr("sqlite:///var/viscera.db"), description="SQLAlchemy URL of the job store."
+    )
+    lease_s: float = Field(
+        30.0, gt=1, description="Silence of a worker after which its job is another's."
+    )
+    poll_s: float = Field(0.5, gt=0, description="Pause between looks for work.")
+    max_attempts: int = Field(
+        3, ge=1, le=20, description="Attempts after which a job is failed as poison."
+    )
+    max_queued: int = Field(
+        10_000, ge=1, description="Queued jobs above which gRPC submissions are refused."
+    )
+    backoff_s: float = Field(
+        5.0, gt=0, description="First pause before a job is tried again; doubles."
+    )
+    keep_days: float = Field(30.0, ge=0, description="Days that finished jobs and results stay.")
+    results: Path = Field(Path("var/results"), description="Folder of results: JOB/FENCE/.")
+
+
+class Destination(_Section):
+    """Where results go."""
+
+    name: _Slug = Field(description="Our name for it.")
+    kind: Literal["dicom", "folder"] = Field(description="C-STORE, or a folder.")
+    host: str = Field("", description="dicom: its address.")
+    port: _Port = Field(104, description="dicom: its port.")
+    ae_title: _AETitle = Field("ANY-SCP", description="dicom: its AE title.")
+    folder: Path | None = Field(None, description="folder: where files are put.")
+    from_peers: tuple[str, ...] = Field(
+        (), description="Only results of these peers; empty: of all."
+    )
+    allow_unvalidated: bool = Field(
+        False, description="dicom: whether models below grade `validated` may send here."
+    )
+    timeout_s: float = Field(
+        30.0, gt=0, description="dicom: for connection, association and answers."
+    )
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.kind == "dicom" and not self.host:
+            raise ValueError("a dicom destination needs host and port")
+        if self.kind == "folder" and self.folder is None:
+            raise ValueError("a folder destination needs folder")
+        return self
+
+
+class DeliverSettings(_Section):
+    """Sending results."""
+
+    destinations: tuple[Destination, ...] = Field((), description="Where results go.")
+    ae_title: _AETitle = Field("VISCERA", description="Our calling AE title.")
+    backoff_s: float = Field(
+        5.0, gt=0, description="First pause after a failed attempt; doubles, with jitter."
+    )
+    backoff_max_s: float = Field(
+        3600.0, gt=0, description="Longest pause; a transient fault is never given up."
+    )
+
+
+class GrpcSettings(_Section):
+    """The gRPC door."""
+
+    host: str = Field(
+        "127.0.0.1", description="Beyond loopback only with TLS and tokens or client certificates."
+    )
+    port: _Port = Field(50051, description="TCP port; 0 takes a free one.")
+    tls_certificate: Path | None = Field(None, description="PEM file.")
+    tls_key: Path | None = Field(None, description="PEM file.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file; set: clients must show a certificate."
+    )
+    tokens_file: Path | None = Field(None, description='TOML file: principal = "token".')
+    max_message_mb: int = Field(16, ge=1, le=512, description="Largest message.")
+    max_streams: int = Field(32, ge=1, le=1024, description="Calls at once.")
+    max_upload_mb: int = Field(4096, ge=1, description="Largest upload of one SegmentSeries.")
+
+
+class HttpSettings(_Section):
+    """The page of metrics and health."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: _Port = Field(9090, description="TCP port; 0 takes a free one.")
+
+
+class LogSettings(_Section):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity written."
+    )
+    format: Literal["json", "text"] = Field(
+        "json", description="json for machines, text for people."
+    )
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+    dicom: DicomSettings = DicomSettings()
+    spool: SpoolSettings = SpoolSettings()
+    series: SeriesSettings = SeriesSettings()
+    decode: DecodeSettings = DecodeSettings()
+    models: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
+    jobs: JobSettings = JobSettings()
+    deliver: DeliverSettings = DeliverSettings()
+    grpc: GrpcSettings = GrpcSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment overlay the file, which arrives as init arguments."""
+        return env_settings, init_settings
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read the settings from `path` (TOML; None: defaults) and the environment.
+
+    Raises
+    ------
+    InvalidSettings
+        With every wrong key named, one to a line.
+    """
+    tree: dict[str, object] = {}
+    if path is not None:
+        try:
+            tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise InvalidSettings(f"{path}: {error}") from error
+    _refuse_unknown_environment()
+    try:
+        return Settings(**tree)  # type: ignore[arg-type]  # pydantic checks what TOML holds
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        raise InvalidSettings("\n".join([str(path or "environment"), *lines])) from error
+
+
+def _refuse_unknown_environment() -> None:
+    """A misspelt top-level name would pass silently otherwise."""
+    sections = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields}
+    for name in os.environ:
+        if name.startswith(_PREFIX) and name.split("__")[0].upper() not in sections:
+            raise InvalidSettings(
+                f"environment variable {name}: no such section; see `viscera config show`"
+            )

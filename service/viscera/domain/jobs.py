@@ -1,0 +1,122 @@
+"""Jobs: one stack (or one per channel), one model, one result."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from viscera.domain.results import ResultFile, Verdict
+from viscera.domain.sources import Origin, SourceFrame
+
+
+class JobKind(StrEnum):
+    """Why a job exists."""
+
+    SEGMENT = "segment"
+    CORRECT = "correct"  # a later version of a delivered result; has a parent
+
+
+class JobState(StrEnum):
+    """The states of a job; `jobs/` holds the arrows between them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    REFUSED = "refused"  # the data's fault: trying again would not help
+    FAILED = "failed"  # ours, or poison: stopped after N attempts
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"  # a later version came before this one was delivered
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self not in (JobState.QUEUED, JobState.RUNNING)
+
+
+class DeliveryState(StrEnum):
+    """One object on its way to one destination."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    AWAITING_COMMITMENT = "awaiting_commitment"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedJob:
+    """What closing a submission asks for."""
+
+    key: str
+    """sha256 of sources, model digest, settings that change results, result schema."""
+    kind: JobKind
+    stacks: tuple[tuple[SourceFrame, ...], ...]
+    """By channel: the frames in slice order."""
+    model: str
+    """``name/version``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A row of the job store."""
+
+    id: str
+    key: str
+    kind: JobKind
+    submission_id: str
+    origin: Origin
+    principal: str
+    study_uid: str
+    series_uid: str
+    submission_version: int
+    stacks: tuple[tuple[SourceFrame, ...], ...]
+    model: str
+    state: JobState
+    parent_id: str | None
+    attempts: int
+    created_at: datetime
+    finished_at: datetime | None = None
+    stage: str = ""
+    progress: float = 0.0
+    """0..1 of the running stage."""
+    engine: str = ""
+    error_reason: str = ""
+    error_message: str = ""
+    verdict: Verdict | None = None
+    results: tuple[ResultFile, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A leased row: every later write shows the fence, and a stale one is refused."""
+
+    id: str
+    owner: str
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One committed object for one destination."""
+
+    id: str
+    job_id: str
+    destination: str
+    file: ResultFile
+    state: DeliveryState
+    attempts: int
+    next_attempt_at: datetime
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One line of `viscera why`: what was decided about one stack, and because of what."""
+
+    what: str
+    """``segment``, ``ignore`` or ``refuse``."""
+    because: str
+    frames: int
+    model: str = ""
+    reason: str = ""
+    """The error class for a refusal."""

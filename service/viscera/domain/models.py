@@ -1,0 +1,135 @@
+"""What the run-time knows of a network. `models/` reads it from a manifest."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+
+class Grade(StrEnum):
+    """How far a model may be trusted; below `validated` nothing is for clinical use."""
+
+    DEMONSTRATION = "demonstration"
+    RESEARCH = "research"
+    VALIDATED = "validated"
+
+
+class NormalisationScheme(StrEnum):
+    """nnU-Net's names for what we can compute."""
+
+    NONE = "none"
+    CT = "ct"  # clip to [lower, upper], subtract mean, divide by sd
+    ZSCORE = "zscore"  # of the whole volume
+    RESCALE_01 = "rescale_01"  # clip to [lower, upper], map to [0, 1]
+
+
+class Order(StrEnum):
+    """Which comes first; nnU-Net normalises on the native grid."""
+
+    NORMALISE_FIRST = "normalise_then_resample"
+    RESAMPLE_FIRST = "resample_then_normalise"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept: value, scheme designator, meaning (PS3.3 section 8)."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """One output of the network, as DICOM names it."""
+
+    value: int
+    name: str
+    """The training set's name, e.g. AMOS's ``right kidney``."""
+    title: str
+    """For people: ``Right kidney``."""
+    category: Code
+    type: Code
+    laterality: Code | None = None
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Normalisation:
+    """Intensities to network input, for one modality."""
+
+    scheme: NormalisationScheme
+    lower: float = 0.0
+    upper: float = 0.0
+    mean: float = 0.0
+    sd: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictPolicy:
+    """When a result is worth delivering. Empty anchors: every result is."""
+
+    anchors: tuple[str, ...] = ()
+    """Names of labels of which `min_anchors` must be found."""
+    min_anchors: int = 0
+    min_ml: float = 5.0
+    """An anchor below this volume does not count."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A checked package: everything the run-time must know."""
+
+    name: str
+    version: str
+    grade: Grade
+    digest: str
+    """sha256 over the manifest's bytes, which hold the digests of all other files."""
+    folder: Path
+    onnx: Path
+    onnx_sha256: str
+    golden: Path
+    labels: tuple[Label, ...]
+    """By value from 1; background is 0 and not listed. The network's output has one more."""
+    not_segmented: tuple[Label, ...] = ()
+    """Labels of the task that this network lacks; listed in every result."""
+    modalities: tuple[str, ...]
+    channels: tuple[str, ...] = ("image",)
+    axes: str
+    """Towards which side each index (z, y, x) of the training arrays grows, e.g. ``SPL``."""
+    spacing_mm: tuple[float, float, float] | None
+    """(z, y, x); None: the series' own."""
+    order: Order = Order.NORMALISE_FIRST
+    normalisation: dict[str, Normalisation]
+    """By modality."""
+    image_order: int = 1
+    logits_order: int = 1
+    patch_size: tuple[int, int, int]
+    step: float = 0.5
+    """nnU-Net's tile_step_size: the share of a patch from one tile to the next."""
+    mirror_axes: tuple[int, ...] = ()
+    verdict: VerdictPolicy = VerdictPolicy()
+    licence: str = ""
+    intended_use: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """``name/version``."""
+        return f"{self.name}/{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Golden:
+    """What a network must answer on any device before it may serve.
+
+    The input is ``np.random.default_rng(seed).standard_normal((1, channels, *patch), float32)``.
+    """
+
+    seed: int
+    argmax: np.ndarray
+    """(z, y, x), uint8: the winning label of every voxel."""
+    sample: np.ndarray
+    """(n,), int64: flat indices into (label, z, y, x)."""
+    logits: np.ndarray
+    """(n,), float32: the logits there."""

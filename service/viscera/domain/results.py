@@ -1,0 +1,72 @@
+"""What goes out: measurements, the verdict, and the written objects."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from viscera.domain.models import Label
+
+
+class Presence(StrEnum):
+    """What can be said of an organ. An algorithm cannot know that one is absent."""
+
+    FOUND = "found"
+    FOUND_TRUNCATED = "found_truncated"
+    NOT_FOUND = "not_found"
+    OUTSIDE_FIELD_OF_VIEW = "outside_field_of_view"
+    NOT_SEGMENTED = "not_segmented"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrganMeasurement:
+    """One organ, with units. Intensities are HU for CT, the scanner's own for MR."""
+
+    label: Label
+    presence: Presence
+    voxels: int = 0
+    volume_ml: float = 0.0
+    mean_intensity: float | None = None
+    sd_intensity: float | None = None
+    extent_mm: tuple[float, float, float] | None = None
+    """Size of the bounding box along (slice, row, column)."""
+    truncated_by: tuple[str, ...] = ()
+    """Of ``array_edge``, ``reconstruction_circle``."""
+
+
+class Decision(StrEnum):
+    """What becomes of a result."""
+
+    DELIVER = "deliver"
+    FLAG = "flag"
+    WITHHOLD = "withhold"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision with its reasons, as sentences without patient data."""
+
+    decision: Decision
+    reasons: tuple[str, ...] = ()
+
+
+class ResultKind(StrEnum):
+    """The files of one result."""
+
+    SEG = "seg"
+    SR = "sr"
+    QC = "qc"
+    VOLUMES = "volumes"
+    LABELS = "labels"  # `viscera segment` of a NIfTI, NRRD or MHA: the label map itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultFile:
+    """One written file; it counts once its digest is committed."""
+
+    kind: ResultKind
+    path: Path
+    """Relative to the results root."""
+    sha256: str
+    size_bytes: int
+    sop_class_uid: str = ""
+    sop_uid: str = ""

@@ -1,0 +1,27 @@
+"""A volume: intensities on a grid."""
+
+from dataclasses import dataclass
+
+from viscera.domain.arrays import Mask, Voxels, read_only
+from viscera.domain.geometry import Geometry
+from viscera.errors import GeometryMismatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Volume:
+    """Rescaled intensities (HU for CT) on `geometry`'s grid.
+
+    `padding` marks voxels that the scanner never measured (PixelPaddingValue), or is None where
+    there are none; their intensity is air (-1024) for CT and 0 for MR.
+    """
+
+    voxels: Voxels
+    geometry: Geometry
+    modality: str
+    padding: Mask | None = None
+
+    def __post_init__(self) -> None:
+        for array in (self.voxels, self.padding):
+            if array is not None and array.shape != self.geometry.shape:
+                raise GeometryMismatch(f"array {array.shape} on grid {self.geometry.shape}")
+        object.__setattr__(self, "voxels", read_only(self.voxels))

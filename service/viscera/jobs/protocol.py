@@ -1,0 +1,178 @@
+"""What the other rooms ask of the job store."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from viscera.domain.jobs import Choice, Claim, Delivery, Job, JobState, PlannedJob
+from viscera.domain.results import ResultFile, Verdict
+from viscera.domain.sources import Arrival, Submission
+
+Clock = Callable[[], datetime]
+"""Returns an aware UTC time; injected so that tests can turn it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """A change of a job, in order, for `WatchJob`."""
+
+    sequence: int
+    job_id: str
+    at: datetime
+    state: JobState
+    stage: str
+    progress: float
+    message: str
+
+
+class IntakeStore(Protocol):
+    """What `receive` and `api` write."""
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """Add instances to their submissions in one transaction; the same path again is nothing.
+
+        A DICOM arrival joins the open submission of (principal, series_uid) or opens a new
+        version of it; a gRPC arrival joins the submission of its upload. `close_after` of each
+        touched submission is set again.
+        """
+
+    def note_associations(self, principal: str, open_now: int) -> None:
+        """Keep how many associations a peer has open; sets `close_after` of its submissions."""
+
+    def open_upload(self, upload: str, principal: str, model: str) -> Submission:
+        """Open the submission of one gRPC upload; its id is `upload`. Idempotent."""
+
+    def close_upload(self, upload: str) -> None:
+        """The client half-closed: `close_after` is now."""
+
+    def known_paths(self) -> set[str]:
+        """Every spool path that has a row; what else lies in the spool is recorded at start."""
+
+
+class WorkStore(Protocol):
+    """What `work` asks and writes."""
+
+    def claim_submission(self, owner: str) -> tuple[Claim, Submission] | None:
+        """Lease one open submission whose `close_after` has passed."""
+
+    def settle_submission(
+        self, claim: Claim, choices: Sequence[Choice], jobs: Sequence[PlannedJob], refusal: str = ""
+    ) -> tuple[Job, ...]:
+        """Close it: keep the choices for `viscera why`, queue the jobs.
+
+        A job whose key is already done, queued or running for this principal is not queued
+        again. Jobs of earlier versions that are not delivered are superseded; a delivered one
+        becomes the parent. Instances that arrived since the claim open the next version.
+        """
+
+    def release_submission(self, claim: Claim) -> None:
+        """Give it back untouched (a transient fault); it is due again after a backoff."""
+
+    def claim_job(self, owner: str) -> tuple[Claim, Job] | None:
+        """Lease one queued job, or one whose lease ran out; counts an attempt.
+
+        One that used up its attempts is failed as poison instead and not returned.
+        """
+
+    def heartbeat(self, claim: Claim) -> None:
+        """Extend the lease. Raises `LeaseLost`."""
+
+    def report(self, claim: Claim, stage: str, progress: float, engine: str = "") -> None:
+        """Keep where the job is; `progress` 0..1 of the stage. Cancelled: raises `LeaseLost`."""
+
+    def finish_job(
+        self,
+        claim: Claim,
+        results: Sequence[ResultFile],
+        verdict: Verdict,
+        destinations: Sequence[str],
+    ) -> None:
+        """Commit the digests of `results`; queue SEG and SR for each destination."""
+
+    def refuse_job(self, claim: Claim, reason: str, message: str) -> None:
+        """The data's fault; final."""
+
+    def retry_later(self, claim: Claim, reason: str, message: str) -> None:
+        """A transient fault: queued again after a backoff, failed after `max_attempts`."""
+
+
+class DeliveryStore(Protocol):
+    """What `deliver` asks and writes."""
+
+    def claim_delivery(self, owner: str) -> tuple[Claim, Delivery] | None:
+        """Lease one delivery whose time has come, oldest first, SEG before SR of one job."""
+
+    def heartbeat_delivery(self, claim: Claim) -> None:
+        """Extend the lease. Raises `LeaseLost`."""
+
+    def delivered(self, claim: Claim) -> None:
+        """The destination has it."""
+
+    def deliver_later(self, claim: Claim, next_attempt_at: datetime, error: str) -> None:
+        """A transient fault."""
+
+    def undeliverable(self, claim: Claim, error: str) -> None:
+        """A fault that stays."""
+
+
+class QueryStore(Protocol):
+    """What doors and the command line ask. `principal` None sees everything."""
+
+    def get_job(self, job_id: str, principal: str | None = None) -> Job:
+        """Raises `JobNotFound`."""
+
+    def list_jobs(
+        self,
+        principal: str | None = None,
+        states: Sequence[JobState] = (),
+        submission_id: str = "",
+        series_uid: str = "",
+        limit: int = 100,
+        before_id: str = "",
+    ) -> tuple[Job, ...]:
+        """Newest first."""
+
+    def get_submission(self, submission_id: str, principal: str | None = None) -> Submission:
+        """Raises `JobNotFound`."""
+
+    def events(self, job_id: str, after: int = 0) -> tuple[JobEvent, ...]:
+        """What happened to a job after sequence number `after`."""
+
+    def cancel(self, job_id: str, principal: str | None = None) -> Job:
+        """Cancel what is not final; the worker notices at its next report."""
+
+    def retry(self, job_id: str, principal: str | None = None) -> Job:
+        """Queue a refused, failed or cancelled job again with a fresh count of attempts."""
+
+    def why(self, series_uid: str) -> Iterator[tuple[Submission, tuple[Choice, ...], str]]:
+        """For each submission of a series: choices, and its refusal or an empty string."""
+
+    def deliveries(self, job_id: str) -> tuple[Delivery, ...]:
+        """All deliveries of one job."""
+
+    def counts(self) -> dict[JobState, int]:
+        """Jobs by state."""
+
+    def oldest_unfinished(self) -> datetime | None:
+        """When the oldest queued or running job was created."""
+
+
+class RetentionStore(Protocol):
+    """What the retention sweep asks."""
+
+    def expired_submissions(self, keep_days: float) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Ids and spool paths of submissions whose jobs all ended `keep_days` ago."""
+
+    def forget_instances(self, submission_id: str) -> None:
+        """Its files are gone."""
+
+    def expired_jobs(self, keep_days: float) -> tuple[str, ...]:
+        """Final jobs with nothing left to deliver."""
+
+    def forget_job(self, job_id: str) -> None:
+        """Its results are gone; the row stays as a tombstone without results."""
+
+
+class JobStore(IntakeStore, WorkStore, DeliveryStore, QueryStore, RetentionStore, Protocol):
+    """All of it; `jobs.store.SqlJobStore` is the one that ships."""

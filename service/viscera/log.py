@@ -1,0 +1,49 @@
+"""Logs: structlog over stdlib. Events are constant words, facts are keys, no patient data."""
+
+import logging
+import sys
+
+import structlog
+
+from viscera.config import LogSettings
+
+
+def configure(settings: LogSettings, role: str) -> None:
+    """Send structlog's and the standard library's records to stderr in one format."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.upper())
+    # Below warnings these two print data sets and association details.
+    for name in ("pynetdicom", "pydicom", "alembic", "highdicom"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    structlog.contextvars.bind_contextvars(role=role)
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """Return the logger of one module."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return logger

@@ -1,0 +1,80 @@
+"""All metrics. Labels come from closed sets; never a UID, a name or a peer's AE title."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
+MILLILITRES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500, 2000, 3000)
+
+STAGES = ("receive", "stack", "decode", "prepare", "segment", "measure", "encode", "deliver")
+INSTANCE_OUTCOMES = ("stored", "repeated", "dropped", "rejected")
+DELIVERY_OUTCOMES = ("delivered", "postponed", "failed")
+
+
+class Metrics:
+    """One role's metrics, on a registry of their own (a fresh one per test)."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.stage_seconds = Histogram(
+            "viscera_stage_seconds",
+            "Time of one stage of one job; engine is empty outside `segment`.",
+            ("stage", "engine"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.series_seconds = Histogram(
+            "viscera_series_seconds",
+            "From the first instance of a series to its committed result.",
+            ("modality",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.instances = Counter(
+            "viscera_instances_total",
+            "DICOM instances received, by outcome and error class.",
+            ("outcome", "reason"),
+            registry=self.registry,
+        )
+        self.associations_open = Gauge(
+            "viscera_associations_open", "DICOM associations open now.", registry=self.registry
+        )
+        self.jobs = Gauge(
+            "viscera_jobs", "Jobs in the store by state.", ("state",), registry=self.registry
+        )
+        self.oldest_job_age_seconds = Gauge(
+            "viscera_oldest_job_age_seconds",
+            "Age of the oldest job that is queued or running; 0 where there is none.",
+            registry=self.registry,
+        )
+        self.engine_fallbacks = Counter(
+            "viscera_engine_fallbacks_total",
+            "Demotions to a slower engine.",
+            ("engine",),
+            registry=self.registry,
+        )
+        self.deliveries = Counter(
+            "viscera_deliveries_total",
+            "Attempts to deliver one object, by outcome.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.organ_volume = Histogram(
+            "viscera_organ_volume_milliliters",
+            "Volumes of found organs.",
+            ("organ",),
+            buckets=MILLILITRES,
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def stage(self, stage: str, engine: str = "") -> Iterator[None]:
+        """Observe how long the block took, also where it failed."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(stage, engine).observe(time.monotonic() - start)
