@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from viscera.domain.models import Grade
 from viscera.domain.results import ResultFile, Verdict
 from viscera.domain.sources import Origin, SourceFrame
 
@@ -120,3 +121,23 @@ class Choice:
     model: str = ""
     reason: str = ""
     """The error class for a refusal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a submission becomes: the choice about each stack, and the jobs."""
+
+    choices: tuple[Choice, ...] = ()
+    jobs: tuple[PlannedJob, ...] = ()
+    refusal: str = ""
+    """Why the whole submission is refused; empty: it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What running a job gave; it counts once the fenced commit has recorded it."""
+
+    results: tuple[ResultFile, ...]
+    verdict: Verdict
+    modality: str
+    grade: Grade
