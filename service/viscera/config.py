@@ -240,7 +240,10 @@ class GrpcSettings(_Section):
     )
     tokens_file: Path | None = Field(None, description='TOML file: principal = "token".')
     max_message_mb: int = Field(16, ge=1, le=512, description="Largest message.")
-    max_streams: int = Field(32, ge=1, le=1024, description="Calls at once.")
+    max_streams: int = Field(32, ge=1, le=1024, description="Streaming calls at once.")
+    max_instance_mb: int = Field(
+        512, ge=1, le=2047, description="Largest instance of an upload; held in memory."
+    )
     max_upload_mb: int = Field(4096, ge=1, description="Largest upload of one SegmentSeries.")
 
 

@@ -30,7 +30,9 @@
     │   ├── QueueFull
     │   ├── SpoolFull
     │   ├── HostMemoryFull
-    │   └── DeviceMemoryFull
+    │   ├── DeviceMemoryFull
+    │   └── TooManyCalls
+    ├── ShuttingDown                this process ends; another one goes on
     ├── PeerUnreachable
     ├── PeerRefused                 a destination answered with a failure that stays
     └── StoreUnavailable
@@ -163,6 +165,16 @@ class HostMemoryFull(Exhausted):
 
 class DeviceMemoryFull(Exhausted):
     """This job does not fit into GPU memory now."""
+
+
+class TooManyCalls(Exhausted):
+    """More calls are open than the settings allow."""
+
+
+class ShuttingDown(ServiceError):
+    """This process ends; what is durable goes on elsewhere."""
+
+    retry = True
 
 
 class PeerUnreachable(ServiceError):

@@ -1,10 +1,11 @@
 """All metrics. Labels come from closed sets; never a UID, a name or a peer's AE title."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 MILLILITRES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500, 2000, 3000)
@@ -42,14 +43,6 @@ class Metrics:
         self.associations_open = Gauge(
             "viscera_associations_open", "DICOM associations open now.", registry=self.registry
         )
-        self.jobs = Gauge(
-            "viscera_jobs", "Jobs in the store by state.", ("state",), registry=self.registry
-        )
-        self.oldest_job_age_seconds = Gauge(
-            "viscera_oldest_job_age_seconds",
-            "Age of the oldest job that is queued or running; 0 where there is none.",
-            registry=self.registry,
-        )
         self.engine_fallbacks = Counter(
             "viscera_engine_fallbacks_total",
             "Demotions to a slower engine.",
@@ -78,3 +71,29 @@ class Metrics:
             yield
         finally:
             self.stage_seconds.labels(stage, engine).observe(time.monotonic() - start)
+
+
+def job_families(
+    counts: Mapping[str, int] | None, oldest_age_s: float = 0.0
+) -> tuple[GaugeMetricFamily, ...]:
+    """Return what a scrape says of the job store; it is asked then, not counted along.
+
+    Parameters
+    ----------
+    counts
+        Jobs by state; None while the store does not answer: no number is better than an old one.
+    oldest_age_s
+        Age of the oldest job that is queued or running; 0 where there is none.
+    """
+    up = GaugeMetricFamily("viscera_job_store_up", "1 if the job store answered this scrape.")
+    jobs = GaugeMetricFamily("viscera_jobs", "Jobs in the store by state.", labels=("state",))
+    age = GaugeMetricFamily(
+        "viscera_oldest_job_age_seconds",
+        "Age of the oldest job that is queued or running; 0 where there is none.",
+    )
+    up.add_metric((), float(counts is not None))
+    if counts is not None:
+        for state, number in counts.items():
+            jobs.add_metric((state,), number)
+        age.add_metric((), oldest_age_s)
+    return up, jobs, age
