@@ -29,6 +29,8 @@ class OrganMeasurement:
     sd_intensity: float | None = None
     extent_mm: tuple[float, float, float] | None = None
     """Size of the bounding box along (slice, row, column)."""
+    centroid_lps: tuple[float, float, float] | None = None
+    """Centre of its voxels, mm."""
     truncated_by: tuple[str, ...] = ()
     """Of ``array_edge``, ``reconstruction_circle``."""
 
