@@ -32,5 +32,9 @@ check: .venv/.dev ## ruff, mypy --strict, import rows, buf
 	npx --yes @bufbuild/buf lint proto
 format: .venv/.dev ## Format the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
+lock: ## Pin every dependency again (needs uv)
+	for variant in "-:cpu" "-gpu:gpu" "-dev:cpu dev" "-bench:cpu dev bench"; do \
+	  extras=$$(for e in $${variant#*:}; do printf -- "--extra %s " $$e; done); name=$${variant%%:*}; \
+	  uv pip compile pyproject.toml --python-version 3.11 $$extras --generate-hashes --no-annotate --no-header -q -o requirements$${name%-}.lock; done
 proto: .venv/.dev ## Generate service/viscera/api/v1 from proto/
 	$(PY) -m grpc_tools.protoc -Iviscera/api/v1=proto/viscera/v1 --python_out=service --pyi_out=service --grpc_python_out=service viscera/api/v1/viscera.proto

@@ -4,6 +4,7 @@
 """
 
 import ipaddress
+import json
 import os
 import tomllib
 from pathlib import Path
@@ -331,3 +332,36 @@ def _refuse_unknown_environment() -> None:
             raise InvalidSettings(
                 f"environment variable {name}: no such section; see `viscera config show`"
             )
+
+
+def describe_settings(settings: Settings) -> str:
+    """Return every setting in force as TOML, its meaning as a comment; secrets are masked."""
+    lines: list[str] = []
+    for name in Settings.model_fields:
+        section = getattr(settings, name)
+        lines += [f"# {(type(section).__doc__ or '').strip()}", f"[{name}]"]
+        for key, field in type(section).model_fields.items():
+            value = _as_toml(getattr(section, key))
+            lines.append(f"{'# ' if value is None else ''}{key} = {value}  # {field.description}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _as_toml(value: object) -> str | None:
+    """Return one value as TOML; None where TOML has no word for it."""
+    match value:
+        case None:
+            return None
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return repr(value)
+        case SecretStr():
+            return f'"{value}"'
+        case tuple():
+            return f"[{', '.join(_as_toml(item) or '' for item in value)}]"
+        case BaseModel():
+            shown = ((key, _as_toml(getattr(value, key))) for key in type(value).model_fields)
+            return "{ " + ", ".join(f"{k} = {v}" for k, v in shown if v is not None) + " }"
+        case _:
+            return json.dumps(str(value), ensure_ascii=False)

@@ -1,0 +1,274 @@
+"""The command line: reads the settings once, builds objects once, stops on SIGTERM."""
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from viscera import __version__, log
+from viscera.config import Settings, describe_settings, load_settings
+from viscera.errors import ServiceError
+
+_CONFIG_PLACES = (Path("viscera.toml"), Path("/etc/viscera/viscera.toml"))
+
+Command = Callable[[argparse.Namespace, Settings], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status. A known error is one line on stderr, status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load_settings(options.config or _default_config())
+        command: Command = options.command
+        return command(options, settings)
+    except ServiceError as error:
+        print(f"viscera: {error.reason}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `viscera jobs list | head`
+        sys.stderr.close()
+        return 0
+
+
+def _default_config() -> Path | None:
+    return next((place for place in _CONFIG_PLACES if place.is_file()), None)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="viscera",
+        description="A PACS pushes CT and MR series in; abdominal organs come back.",
+        epilog="Settings: viscera.toml here, or /etc/viscera/viscera.toml, or --config FILE; "
+        "VISCERA_SECTION__KEY in the environment goes over it. `viscera config show` lists all.",
+    )
+    parser.add_argument("--version", action="version", version=f"viscera {__version__}")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings (TOML)")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_service_commands(commands)
+    _add_segment(commands)
+    _add_phantom(commands)
+    _add_model(commands)
+    _add_jobs(commands)
+    _add_config(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _add_service_commands(commands: _Commands) -> None:
+    serve = commands.add_parser("serve", help="run every role on this machine")
+    serve.set_defaults(command=_serve)
+    helps = {
+        "receive": "run the DICOM listener alone",
+        "api": "run the gRPC door alone",
+        "work": "run a worker alone",
+        "deliver": "run the deliverer alone",
+    }
+    for role, text in helps.items():
+        one = commands.add_parser(role, help=text)
+        one.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
+        one.add_argument("--parent", type=int, help=argparse.SUPPRESS)
+        one.set_defaults(command=_role, role=role)
+
+
+def _add_segment(commands: _Commands) -> None:
+    segment = commands.add_parser(
+        "segment",
+        help="segment a DICOM folder, NIfTI, NRRD or MHA without a service",
+        description="Writes SEG, SR, QC picture and volumes.json for each DICOM series; "
+        "a label map, QC picture and volumes.json for other volumes.",
+    )
+    segment.add_argument("input", type=Path, metavar="INPUT", help="folder or file")
+    segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
+    segment.add_argument("--model", default="", metavar="NAME[/VERSION]", help="default: settings")
+    segment.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
+    segment.add_argument(
+        "--modality", choices=("CT", "MR"), default="CT", help="of a volume that is not DICOM"
+    )
+    segment.set_defaults(command=_segment)
+
+
+def _add_phantom(commands: _Commands) -> None:
+    phantom = commands.add_parser(
+        "phantom", help="write a synthetic torso CT series with known organs"
+    )
+    phantom.add_argument("--out", type=Path, required=True, metavar="DIR", help="where slices go")
+    phantom.add_argument("--seed", type=int, default=7, help="which body (default: 7)")
+    phantom.set_defaults(command=_phantom)
+
+
+def _add_model(commands: _Commands) -> None:
+    model = commands.add_parser("model", help="look at the model repository")
+    actions = model.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="list packages")
+    listing.set_defaults(command=_model_list)
+    check = actions.add_parser("check", help="verify digests and the golden tile on this machine")
+    check.add_argument("name", nargs="?", default="", metavar="NAME[/VERSION]", help="default: all")
+    check.set_defaults(command=_model_check)
+
+
+def _add_jobs(commands: _Commands) -> None:
+    jobs = commands.add_parser("jobs", help="look at jobs, or run one again")
+    actions = jobs.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="newest first")
+    listing.add_argument("--limit", type=int, default=50, help="how many (default: 50)")
+    listing.add_argument("--state", action="append", default=[], help="only these; may repeat")
+    listing.set_defaults(command=_jobs_list)
+    show = actions.add_parser("show", help="one job with its results and deliveries")
+    show.add_argument("job_id", metavar="JOB")
+    show.set_defaults(command=_jobs_show)
+    retry = actions.add_parser("retry", help="queue a refused, failed or cancelled job again")
+    retry.add_argument("job_id", metavar="JOB")
+    retry.set_defaults(command=_jobs_retry)
+    why = commands.add_parser("why", help="what became of a series, and because of what")
+    why.add_argument("series_uid", metavar="SERIES_UID")
+    why.set_defaults(command=_why)
+
+
+def _add_config(commands: _Commands) -> None:
+    config = commands.add_parser("config", help="check or show the settings")
+    actions = config.add_subparsers(required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="exit 0 if the settings and models are usable")
+    check.set_defaults(command=_config_check)
+    show = actions.add_parser("show", help="print every setting in force with its meaning (TOML)")
+    show.set_defaults(command=_config_show)
+
+
+# Commands import what they need when they run: `viscera --help` stays quick.
+
+
+def _serve(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera.supervise import Supervisor
+
+    log.configure(settings.log, "serve")
+    config = options.config or _default_config()
+    before = ["--config", str(config)] if config else []
+    Supervisor(before, settings.http).run(stop_on_signals())
+    return 0
+
+
+def _role(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import roles
+
+    log.configure(settings.log, options.role)
+    if options.parent is not None:
+        roles.die_with(options.parent)
+    roles.run(options.role, settings, stop_on_signals(), options.ready_fd)
+    return 0
+
+
+def stop_on_signals() -> threading.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def _segment(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import offline
+
+    log.configure(settings.log.model_copy(update={"level": "error", "format": "text"}), "segment")
+    if options.model_repo is not None:
+        models = settings.models.model_copy(update={"repo": options.model_repo})
+        settings = settings.model_copy(update={"models": models})
+    return offline.segment_input(
+        options.input, options.out, settings, model=options.model, modality=options.modality
+    )
+
+
+def _phantom(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import phantom
+
+    made = phantom.make_phantom(options.seed)
+    paths = phantom.write_series(made, options.out)
+    for organ, millilitres in made.true_ml.items():
+        print(f"{organ:<22}{millilitres:>9.1f} mL")
+    print(f"{len(paths)} slices in {options.out}")
+    return 0
+
+
+def _model_list(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import models
+
+    for model in models.list_models(settings.models.repo):
+        default = "  (default)" if model.name == settings.models.default else ""
+        print(
+            f"{model.full_name:<28}{model.grade:<15}{'+'.join(model.modalities):<7}"
+            f"{len(model.labels)} labels  {model.digest[:12]}{default}"
+        )
+    return 0
+
+
+def _model_check(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import offline
+
+    return offline.check_models(settings, options.name)
+
+
+def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import roles
+    from viscera.domain.jobs import JobState
+
+    states = [JobState(state) for state in options.state]
+    with roles.opened_store(settings) as store:
+        for job in store.list_jobs(states=states, limit=options.limit):
+            note = job.error_reason or (job.verdict.decision if job.verdict else job.stage)
+            print(f"{job.id}  {job.created_at:%Y-%m-%d %H:%M:%S}  {job.state:<11}{job.model:<24}{note}")
+    return 0
+
+
+def _jobs_show(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import roles
+
+    with roles.opened_store(settings) as store:
+        job = store.get_job(options.job_id)
+        for line in roles.describe_job(job, store.deliveries(job.id)):
+            print(line)
+    return 0
+
+
+def _jobs_retry(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import roles
+
+    with roles.opened_store(settings) as store:
+        print(f"{options.job_id} is {store.retry(options.job_id).state}")
+    return 0
+
+
+def _why(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import roles
+
+    found = False
+    with roles.opened_store(settings) as store:
+        for submission, choices, refusal in store.why(options.series_uid):
+            found = True
+            print(
+                f"version {submission.version} from {submission.principal}: {submission.state}, "
+                f"{len(submission.paths)} instances"
+            )
+            if refusal:
+                print(f"  refused  {refusal}")
+            for choice in choices:
+                model = f" with {choice.model}" if choice.model else ""
+                print(f"  {choice.what:<9}{choice.frames} frames{model}: {choice.because}")
+    if not found:
+        print("no instance of this series was received", file=sys.stderr)
+    return 0 if found else 1
+
+
+def _config_check(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import offline
+
+    for line in offline.check_settings(settings):
+        print(line)
+    return 0
+
+
+def _config_show(options: argparse.Namespace, settings: Settings) -> int:
+    print(describe_settings(settings))
+    return 0
