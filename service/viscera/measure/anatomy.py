@@ -1,0 +1,62 @@
+"""What is usual in an abdomen: where organs lie along the body, and how large they are.
+
+Craniocaudal ranges are in mm above the middle of the first lumbar vertebra, from the vertebral
+levels of surface anatomy (liver T8 to L2/L3, spleen and its ribs T9 to L1, right kidney T12 to L3
+and the left half a vertebra higher, pancreas L1 to L2, aortic bifurcation L4, confluence of the
+iliac veins L5, bladder and uterus in the lesser pelvis) with 26 mm to a lower thoracic and 36 mm
+to a lumbar vertebra and its disc. A public CT of an adult with labelled organs lies within 25 mm
+of every row. Volumes are adult ranges widened to what disease does (splenomegaly, hydronephrosis,
+a full bladder): outside them the label map is more likely wrong than the patient is unusual.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The usual place and size of one organ, by AMOS's name."""
+
+    top_mm: float
+    bottom_mm: float
+    least_ml: float
+    most_ml: float
+    compact: bool = True
+    """Lies whole in most abdominal scans; the others are cut in nearly all, which says nothing."""
+
+
+USUAL: dict[str, Usual] = {
+    "spleen": Usual(85, -30, 20, 2500),
+    "right kidney": Usual(25, -85, 20, 900),
+    "left kidney": Usual(40, -70, 20, 900),
+    "gall bladder": Usual(20, -50, 1, 400),
+    "esophagus": Usual(320, 50, 2, 150, compact=False),
+    "liver": Usual(110, -65, 400, 6000),
+    "stomach": Usual(90, -60, 15, 3500),
+    "aorta": Usual(250, -105, 15, 800, compact=False),
+    "postcava": Usual(120, -135, 10, 400, compact=False),
+    "pancreas": Usual(25, -45, 8, 300),
+    "right adrenal gland": Usual(45, 0, 0.3, 60),
+    "left adrenal gland": Usual(50, 0, 0.3, 60),
+    "duodenum": Usual(10, -80, 8, 350),
+    "bladder": Usual(-180, -275, 3, 2500),
+    "prostate/uterus": Usual(-190, -300, 3, 1500),
+}
+
+RIGHT_OF: tuple[tuple[str, str], ...] = (
+    ("right kidney", "left kidney"),
+    ("right adrenal gland", "left adrenal gland"),
+    ("liver", "spleen"),
+)
+"""Pairs of which the first lies nearer to the patient's right."""
+
+LANDMARK_MIN_ML = 5.0
+"""A smaller organ says too little about where the scan lies."""
+
+
+def margin_mm(distance_mm: float) -> float:
+    """How far an organ may lie from its usual place, `distance_mm` from what was found.
+
+    People vary in where organs lie (a kidney by a vertebra) and in the length of the trunk (by a
+    tenth).
+    """
+    return 25.0 + 0.1 * abs(distance_mm)
