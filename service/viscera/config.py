@@ -6,6 +6,7 @@
 import ipaddress
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -103,6 +104,15 @@ class SeriesRule(_Section):
     then: Literal["segment", "ignore"] = Field("segment", description="What to do.")
     model: str = Field("", description="`name` or `name/version`; empty: the default model.")
 
+    @field_validator("description", "body_part")
+    @classmethod
+    def _is_pattern(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
 
 class SeriesSettings(_Section):
     """Closing, stacking and choosing."""
@@ -115,6 +125,9 @@ class SeriesSettings(_Section):
     )
     quiet_gap_free_factor: float = Field(
         0.5, gt=0, le=1, description="Times quiet_s once positions have no gap."
+    )
+    quiet_min_s: float = Field(
+        7.5, gt=0, description="Below this no factor shortens quiet_s: peers pause for seconds."
     )
     quiet_max_s: float = Field(
         600.0, gt=0, description="Longest quiet period that slow arrival can stretch to."
