@@ -1,0 +1,358 @@
+"""The spool: received instances as files. A file is the record, a row only its index.
+
+::
+
+    dicom/<peer>/<hash of series UID>/<hash of SOP UID>.dcm
+    grpc/<upload>/<hash of SOP UID>.dcm, upload.json, closed
+
+Paths are built from our own names and from hashes, never from peer text.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from viscera import log
+from viscera.domain.sources import Arrival, Origin
+from viscera.errors import ConflictingInstance, InvalidRequest, RejectedInstance, SpoolFull
+from viscera.jobs import durable
+from viscera.jobs.part10 import Header, JoinedBuffers, read_header
+
+_log = log.get(__name__)
+
+Buffer = bytes | bytearray | memoryview
+"""What holds the bytes of an instance, or a piece of them."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_META = "upload.json"
+_CLOSED = "closed"
+_CHUNK = 1 << 20
+_KNOWN_FOLDERS = 4096
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What became of one put."""
+
+    arrival: Arrival
+    repeated: bool
+    """The same bytes were there already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One gRPC upload as the spool remembers it."""
+
+    upload: str
+    principal: str
+    model: str
+    closed: bool
+
+
+class Spool:
+    """Keeps instances durably; safe for threads and for several processes on one folder.
+
+    Parameters
+    ----------
+    root
+        Made where it is missing.
+    reserve_bytes
+        Free space that an instance must leave.
+    clock
+        Aware UTC.
+    """
+
+    def __init__(self, root: Path, *, reserve_bytes: int, clock: Callable[[], datetime]) -> None:
+        self._root = root.absolute()
+        self._reserve_bytes = reserve_bytes
+        self._clock = clock
+        self._durable_folders: set[Path] = set()
+        self._root.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def root(self) -> Path:
+        """Absolute."""
+        return self._root
+
+    def put(
+        self,
+        *,
+        origin: Origin,
+        principal: str,
+        upload: str = "",
+        part10: Buffer | Sequence[Buffer],
+    ) -> Stored:
+        """Store one instance; when this returns, it survives a power cut.
+
+        Parameters
+        ----------
+        origin
+            DICOM or GRPC.
+        principal
+            Our name of the peer or client.
+        upload
+            The gRPC upload, opened before; empty for DICOM.
+        part10
+            The instance in DICOM's file format (preamble, file meta, data set), whole or in
+            pieces. The bytes are written as they are.
+
+        Raises
+        ------
+        InvalidUID, DatasetMismatch
+            See `part10.read_header`.
+        ConflictingInstance
+            If this SOP Instance UID is here with other bytes.
+        SpoolFull
+            If the disk has no room, or would keep less than the reserve. Nothing stays behind.
+        InvalidRequest
+            If `principal` or `upload` cannot name a folder, or the upload was never opened.
+        """
+        pieces = [part10] if isinstance(part10, Buffer) else part10
+        buffers = [memoryview(piece).cast("B") for piece in pieces]
+        header = read_header(cast(BinaryIO, io.BufferedReader(JoinedBuffers(buffers))))
+        target = self._root / self._place(origin, principal, upload, header)
+        arrival = _arrival(
+            header,
+            origin=origin,
+            principal=principal,
+            upload=upload,
+            path=target.relative_to(self._root),
+            sha256=_digest_after(buffers, header.data_offset),
+            size_bytes=sum(len(b) for b in buffers),
+            arrived_at=self._clock(),
+        )
+        with durable.full_disk_named():
+            new = not target.exists() and self._put_new(target, arrival, buffers)
+            if not new:
+                self._require_same_bytes(target, arrival)
+        return Stored(arrival=arrival, repeated=not new)
+
+    def open_upload(self, upload: str, principal: str, model: str) -> None:
+        """Remember whose upload this is and which model it asks for. Again is nothing."""
+        folder = self._upload_folder(upload)
+        record = json.dumps({"principal": principal, "model": model}).encode()
+        with durable.full_disk_named():
+            self._put_marker(folder / _META, record)
+
+    def close_upload(self, upload: str) -> None:
+        """Remember that the client has sent everything. Again is nothing."""
+        with durable.full_disk_named():
+            self._put_marker(self._upload_folder(upload) / _CLOSED, b"")
+
+    def uploads(self) -> Iterator[Upload]:
+        """Give every upload that was opened."""
+        for record in sorted(self._root.glob(f"{Origin.GRPC}/*/{_META}")):
+            upload = self._read_upload(record.parent.name)
+            if upload is not None:
+                yield upload
+
+    def scan(self, known: set[str]) -> Iterator[Arrival]:
+        """Remove what dead writers left, then give every instance that has no row.
+
+        Parameters
+        ----------
+        known
+            Paths relative to the root, with forward slashes, that have a row.
+
+        Notes
+        -----
+        A file that cannot be read is logged and passed over: one bad block must not keep the
+        rest of the spool from being worked on.
+        """
+        removed = durable.remove_leftovers(self._root)
+        if removed:
+            _log.info("spool_leftovers_removed", files=removed)
+        for file in self._files():
+            path = file.relative_to(self._root)
+            if path.as_posix() in known:
+                continue
+            try:
+                arrival = self._reread(path)
+            except FileNotFoundError:
+                continue  # retention was quicker
+            except (RejectedInstance, OSError) as error:
+                _log.error("spool_file_unreadable", path=str(path), reason=type(error).__name__)
+                continue
+            if arrival is not None:
+                yield arrival
+
+    def path(self, arrival_path: str | Path) -> Path:
+        """Return the absolute path of an instance."""
+        path = self._root / arrival_path
+        if not path.resolve().is_relative_to(self._root.resolve()):
+            raise InvalidRequest(f"{arrival_path} is not in the spool")
+        return path
+
+    def remove(self, paths: Sequence[str | Path]) -> None:
+        """Remove instances, and the folders that are empty then."""
+        folders = set()
+        for relative in paths:
+            path = self.path(relative)
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for folder in folders:
+            self._remove_if_empty(folder)
+
+    def _put_new(self, target: Path, arrival: Arrival, buffers: Sequence[memoryview]) -> bool:
+        self._require_room(arrival.size_bytes)
+        mtime_ns = _to_ns(arrival.arrived_at)
+        for _ in range(_TRIES - 1):
+            self._make_durable(target.parent)
+            with suppress(FileNotFoundError):
+                return durable.put_new(target, mtime_ns, buffers)
+            self._durable_folders.discard(target.parent)
+        self._make_durable(target.parent)
+        return durable.put_new(target, mtime_ns, buffers)
+
+    def _put_marker(self, target: Path, content: bytes) -> None:
+        self._make_durable(target.parent)
+        durable.put_new(target, _to_ns(self._clock()), [memoryview(content)])
+
+    def _make_durable(self, folder: Path) -> None:
+        if folder in self._durable_folders:
+            return
+        durable.make_folder(self._root, folder)
+        if len(self._durable_folders) >= _KNOWN_FOLDERS:
+            self._durable_folders.clear()
+        self._durable_folders.add(folder)
+
+    def _require_room(self, size_bytes: int) -> None:
+        disk = os.statvfs(self._root)
+        if disk.f_bavail * disk.f_frsize < size_bytes + self._reserve_bytes:
+            raise SpoolFull(
+                f"{size_bytes} bytes would leave less than the reserve of {self._reserve_bytes} "
+                "on the spool's disk; free space or lower spool.reserve_mb, then send again"
+            )
+
+    def _require_same_bytes(self, target: Path, arrival: Arrival) -> None:
+        with target.open("rb") as file:
+            header = read_header(file)
+            file.seek(header.data_offset)
+            known = hashlib.file_digest(file, "sha256").hexdigest()
+        if known != arrival.sha256:
+            raise ConflictingInstance(
+                f"SOP instance {arrival.sop_uid} is here with other bytes; one UID means one "
+                "object (DICOM PS3.3 C.12.1)"
+            )
+        # The first writer may not have come to this yet, and we are about to say "stored".
+        durable.sync_folder(target.parent)
+
+    def _place(self, origin: Origin, principal: str, upload: str, header: Header) -> PurePosixPath:
+        file = f"{_hash(header.sop_uid)}.dcm"
+        if origin is Origin.GRPC:
+            if not (self._upload_folder(upload) / _META).exists():
+                raise InvalidRequest(f"upload {upload} was not opened")
+            return PurePosixPath(Origin.GRPC, upload, file)
+        return PurePosixPath(Origin.DICOM, _checked(principal), _hash(header.series_uid), file)
+
+    def _upload_folder(self, upload: str) -> Path:
+        return self._root / Origin.GRPC / _checked(upload)
+
+    def _read_upload(self, upload: str) -> Upload | None:
+        folder = self._root / Origin.GRPC / upload
+        try:
+            record = json.loads((folder / _META).read_bytes())
+            principal, model = str(record["principal"]), str(record["model"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.error("upload_unreadable", upload=upload, reason=type(error).__name__)
+            return None
+        closed = (folder / _CLOSED).exists()
+        return Upload(upload=upload, principal=principal, model=model, closed=closed)
+
+    def _files(self) -> Iterator[Path]:
+        yield from self._root.glob(f"{Origin.DICOM}/*/*/*.dcm")
+        yield from self._root.glob(f"{Origin.GRPC}/*/*.dcm")
+
+    def _reread(self, path: Path) -> Arrival | None:
+        """Rebuild the arrival of one file; None where its upload is unreadable."""
+        origin = Origin(path.parts[0])
+        principal, upload = path.parts[1], ""
+        if origin is Origin.GRPC:
+            record = self._read_upload(path.parts[1])
+            if record is None:
+                return None
+            principal, upload = record.principal, record.upload
+        with (self._root / path).open("rb") as file:
+            header = read_header(file)
+            file.seek(header.data_offset)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            status = os.fstat(file.fileno())
+        return _arrival(
+            header,
+            origin=origin,
+            principal=principal,
+            upload=upload,
+            path=path,
+            sha256=sha256,
+            size_bytes=status.st_size,
+            arrived_at=datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC),
+        )
+
+    def _remove_if_empty(self, folder: Path) -> None:
+        if any(folder.glob("*.dcm")):
+            return
+        for marker in (_META, _CLOSED):
+            (folder / marker).unlink(missing_ok=True)
+        self._durable_folders.discard(folder)
+        # Not empty: another instance is being written; the last removal takes the folder.
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _arrival(
+    header: Header,
+    *,
+    origin: Origin,
+    principal: str,
+    upload: str,
+    path: Path,
+    sha256: str,
+    size_bytes: int,
+    arrived_at: datetime,
+) -> Arrival:
+    return Arrival(
+        origin=origin,
+        principal=principal,
+        upload=upload,
+        study_uid=header.study_uid,
+        series_uid=header.series_uid,
+        sop_uid=header.sop_uid,
+        sop_class_uid=header.sop_class_uid,
+        path=path,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        arrived_at=arrived_at,
+        position_lps=header.position_lps,
+        expected_count=header.expected_count,
+    )
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest("a principal or upload must be letters, digits, _ and -")
+    return name
+
+
+def _hash(uid: str) -> str:
+    return hashlib.sha256(uid.encode("ascii")).hexdigest()[:32]
+
+
+def _digest_after(buffers: Sequence[memoryview], offset: int) -> str:
+    digest = hashlib.sha256()
+    for buffer in buffers:
+        digest.update(buffer[min(offset, len(buffer)) :])
+        offset = max(0, offset - len(buffer))
+    return digest.hexdigest()
+
+
+def _to_ns(moment: datetime) -> int:
+    return round(moment.timestamp() * 1e6) * 1000

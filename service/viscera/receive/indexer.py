@@ -1,0 +1,158 @@
+"""Rows for what lies in the spool: in batches, behind the answer to the peer."""
+
+import queue
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+from viscera import log
+from viscera.domain.sources import Arrival
+from viscera.errors import StoreUnavailable
+from viscera.jobs.protocol import IntakeStore
+from viscera.jobs.spool import Spool
+
+_log = log.get(__name__)
+
+_BATCH = 500
+_LINGER_S = 0.1
+"""Between two commits: each costs syncs on the disk that instances wait for."""
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
+_STOP_S = 10.0
+
+
+class Indexer:
+    """A thread that records arrivals and open associations in the store.
+
+    The files are the record, so nothing is lost here: while the store is down rows wait in
+    memory, above `max_pending` they are dropped, and the spool is scanned for them later.
+
+    Parameters
+    ----------
+    store, spool
+        Where rows go, and what they index.
+    max_pending
+        Arrivals that may wait in memory.
+    """
+
+    def __init__(self, store: IntakeStore, spool: Spool, *, max_pending: int = 20_000) -> None:
+        self._store = store
+        self._spool = spool
+        self._waiting: queue.Queue[Arrival] = queue.Queue(max_pending)
+        self._batch: list[Arrival] = []
+        self._counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._scan_due = threading.Event()
+        self._scan_due.set()
+        self._thread = threading.Thread(target=self._run, name="indexer", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a scan for what an earlier process left without rows."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Record what waits, if the store answers, and end."""
+        self._stopping.set()
+        self._thread.join(_STOP_S)
+
+    def add(self, arrival: Arrival) -> None:
+        """Record `arrival` soon. Never blocks, never fails."""
+        try:
+            self._waiting.put_nowait(arrival)
+        except queue.Full:
+            self._scan_due.set()
+
+    def note_associations(self, principal: str, open_now: int) -> None:
+        """Record how many associations a peer has open, soon. Only the last number counts."""
+        with self._lock:
+            self._counts[principal] = open_now
+
+    def _run(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._stopping.is_set():
+            try:
+                self._step()
+                pause_s = _FIRST_PAUSE_S
+            except Exception as error:
+                self._put_off(error)
+                self._stopping.wait(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        try:
+            self._step()
+        except Exception as error:
+            self._put_off(error)
+
+    def _step(self) -> None:
+        # New arrivals first: a scan that fails again and again must not keep them waiting.
+        self._record_waiting()
+        self._record_counts()
+        if self._scan_due.is_set() and not self._stopping.is_set():
+            self._scan_due.clear()
+            try:
+                self._record_spool()
+            except BaseException:
+                self._scan_due.set()
+                raise
+
+    def _put_off(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            _log.warning("index_waits_for_store", pending=self._waiting.qsize() + len(self._batch))
+            return
+        # Whatever it was, these rows may be its cause: let others pass, find them by a scan.
+        self._batch.clear()
+        self._scan_due.set()
+        _log.error("index_failed", exc_info=error)
+
+    def _record_waiting(self) -> None:
+        if not self._batch:
+            self._fill_batch()
+        if self._batch:
+            self._store.record_arrivals(self._batch)
+            self._batch = []
+
+    def _fill_batch(self) -> None:
+        try:
+            self._batch.append(self._waiting.get(timeout=_LINGER_S))
+        except queue.Empty:
+            return
+        if not self._stopping.is_set():
+            time.sleep(_LINGER_S)
+        limit = _BATCH if not self._stopping.is_set() else self._waiting.maxsize
+        while len(self._batch) < limit:
+            try:
+                self._batch.append(self._waiting.get_nowait())
+            except queue.Empty:
+                return
+
+    def _record_counts(self) -> None:
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        try:
+            for principal, open_now in counts.items():
+                self._store.note_associations(principal, open_now)
+        except BaseException:
+            with self._lock:
+                self._counts = counts | self._counts
+            raise
+
+    def _record_spool(self) -> None:
+        uploads = list(self._spool.uploads())
+        for upload in uploads:
+            self._store.open_upload(upload.upload, upload.principal, upload.model)
+        found = 0
+        for batch in _batches(self._spool.scan(self._store.known_paths())):
+            self._store.record_arrivals(batch)
+            found += len(batch)
+        # Only what was closed before the scan: its files were all there to be found.
+        for upload in uploads:
+            if upload.closed:
+                self._store.close_upload(upload.upload)
+        _log.info("spool_scanned", instances_without_row=found, uploads=len(uploads))
+
+
+def _batches(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
+    rest = iter(arrivals)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

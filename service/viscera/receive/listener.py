@@ -1,0 +1,183 @@
+"""The DICOM listener: C-STORE and C-ECHO for the peers in the settings, nobody else."""
+
+import secrets
+import threading
+import time
+from collections import Counter
+from typing import cast
+
+import structlog
+from pydicom.dataset import Dataset
+from pynetdicom import _config, evt
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]  # made at import
+from pynetdicom.transport import AddressInformation
+
+from viscera import log
+from viscera.config import DicomSettings
+from viscera.jobs.spool import Spool
+from viscera.metrics import Metrics
+from viscera.receive.classes import DROPPED_TRANSFER_SYNTAXES, IMAGES, TRANSFER_SYNTAXES
+from viscera.receive.hardening import BoundedAssociation, BoundedHandler, BoundedServer
+from viscera.receive.indexer import Indexer
+from viscera.receive.policy import Admissions, AdmittedPeer, Caller, Rejection
+from viscera.receive.store_scp import StoreRequest, StoreScp
+
+_log = log.get(__name__)
+
+_STOP_S = 5.0
+
+
+class Listener:
+    """Listens on one port until it is stopped.
+
+    Parameters
+    ----------
+    settings
+        Who may send, and the bounds.
+    spool
+        Where instances become durable.
+    index
+        Told of each; started and stopped by whoever made it.
+    metrics
+        Counts instances and open associations.
+
+    Raises
+    ------
+    InvalidSettings
+        If a peer's `accept_and_drop` names an unknown kind.
+    """
+
+    def __init__(
+        self, settings: DicomSettings, spool: Spool, index: Indexer, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._index = index
+        self._metrics = metrics
+        self._admissions = Admissions(settings)
+        self._scp = StoreScp(spool, index, metrics)
+        self._server: BoundedServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port; known after `start`, also where the settings say 0."""
+        assert self._server is not None, "start() comes first"
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises
+        ------
+        OSError
+            If the address cannot be bound.
+        """
+        # Both are global to pynetdicom. Its own log prints what peers write; its UID check
+        # aborts the association where `StoreScp` names the fault and goes on.
+        _config.LOG_HANDLER_LEVEL = "none"
+        _config.VALIDATORS["UI"] = lambda uid: (True, "")
+        for peer in self._settings.peers:
+            # A process that died may have left another number behind.
+            self._index.note_associations(peer.name, 0)
+        self._server = self._make_server()
+        threading.Thread(
+            target=self._server.serve_forever, name="dicom-listener", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Take no more associations and abort the open ones; what was answered is durable."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        open_now = self._server.active_associations
+        for association in open_now:
+            association.abort(block=False)
+        deadline = time.monotonic() + _STOP_S
+        for association in open_now:
+            association.join(max(0.0, deadline - time.monotonic()))
+
+    def _make_server(self) -> BoundedServer:
+        settings = self._settings
+        ae = ApplicationEntity(settings.ae_title)
+        ae.maximum_pdu_size = settings.max_pdu_bytes
+        ae.network_timeout = settings.idle_timeout_s
+        ae.acse_timeout = settings.pdu_timeout_s
+        ae.maximum_associations = 4 * settings.max_associations  # `Admissions` counts
+        server = BoundedServer(
+            ae,
+            (settings.host, settings.port),
+            settings.ae_title,
+            [],  # `_on_request` sets those of each caller
+            evt_handlers=[(evt.EVT_REQUESTED, self._on_request)],
+            request_handler=BoundedHandler,
+        )
+        server.limits = settings
+        ae._servers.append(server)  # shutdown() takes it out again
+        return server
+
+    def _on_request(self, event: evt.Event) -> None:
+        """Admit or reject; the rest of pynetdicom's negotiation follows where admitted."""
+        association = cast(BoundedAssociation, event.assoc)
+        request = cast(A_ASSOCIATE, association.requestor.primitive)
+        structlog.contextvars.bind_contextvars(association_id=secrets.token_hex(6))
+        address = cast(AddressInformation, association.requestor.address_info).address
+        caller = Caller(request.called_ae_title, request.calling_ae_title, address)
+        match self._admissions.enter(caller):
+            case Rejection() as no:
+                _log.warning(
+                    "association_rejected", because=no.because, peer=no.peer, address=address
+                )
+                association.acse.send_reject(no.result, no.source, no.diagnostic)
+                association.kill()
+            case AdmittedPeer() as peer:
+                self._serve(association, peer)
+
+    def _serve(self, association: BoundedAssociation, peer: AdmittedPeer) -> None:
+        outcomes: Counter[str] = Counter()
+        began = time.monotonic()
+
+        def end() -> None:
+            self._admissions.leave(peer.name)
+            self._count_open(peer, -1)
+            _log.info(
+                "association_ended",
+                peer=peer.name,
+                released=association.is_released,
+                seconds=round(time.monotonic() - began, 3),
+                **outcomes,
+            )
+
+        def store(event: evt.Event) -> int | Dataset:
+            return self._scp.answer(StoreRequest.of(event), peer, outcomes)
+
+        self._count_open(peer, 1)
+        association.on_end = end
+        association.bind(evt.EVT_C_STORE, store)
+        association.acceptor.supported_contexts = _contexts(association, peer)
+        _log.info("association_accepted", peer=peer.name)
+
+    def _count_open(self, peer: AdmittedPeer, change: int) -> None:
+        self._metrics.associations_open.inc(change)
+        self._index.note_associations(peer.name, self._admissions.open_now(peer.name))
+
+
+def _contexts(association: BoundedAssociation, peer: AdmittedPeer) -> list[PresentationContext]:
+    """Return what `peer` asks for and may use, one presentation context a SOP class."""
+    request = cast(A_ASSOCIATE, association.requestor.primitive)
+    asked = request.presentation_context_definition_list
+    contexts = []
+    for uid in sorted({str(context.abstract_syntax) for context in asked}):
+        if uid in IMAGES or uid == Verification:
+            contexts.append(_context(uid, TRANSFER_SYNTAXES))
+        elif uid in peer.dropped:
+            contexts.append(_context(uid, DROPPED_TRANSFER_SYNTAXES))
+    return contexts
+
+
+def _context(abstract_syntax: str, transfer_syntaxes: tuple[str, ...]) -> PresentationContext:
+    context = PresentationContext()
+    context.abstract_syntax = abstract_syntax
+    context.transfer_syntax = list(transfer_syntaxes)
+    return context
