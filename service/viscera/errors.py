@@ -20,6 +20,7 @@
     ├── UnknownPeer
     ├── NotAuthorised
     ├── JobNotFound
+    ├── JobStopped                  cancelled or superseded before it had a result
     ├── ModelNotFound
     ├── ModelRefused                a package that must not be served
     ├── InvalidRequest              a client's call makes no sense
@@ -119,6 +120,10 @@ class NotAuthorised(ServiceError):
 
 class JobNotFound(ServiceError):
     """No such job, or it belongs to another principal."""
+
+
+class JobStopped(ServiceError):
+    """A job was cancelled, or superseded by a later version, before it had a result."""
 
 
 class ModelNotFound(ServiceError):

@@ -30,6 +30,7 @@ _TABLE: dict[type[errors.ServiceError], Outward] = {
     errors.UnknownPeer: Outward(grpc.StatusCode.PERMISSION_DENIED, 0x0124),
     errors.NotAuthorised: Outward(grpc.StatusCode.UNAUTHENTICATED, 0x0124),
     errors.JobNotFound: Outward(grpc.StatusCode.NOT_FOUND, 0x0110),
+    errors.JobStopped: Outward(grpc.StatusCode.ABORTED, 0x0110),
     errors.ModelNotFound: Outward(grpc.StatusCode.NOT_FOUND, 0x0110),
     errors.InvalidRequest: Outward(grpc.StatusCode.INVALID_ARGUMENT, 0xC000),
     errors.LeaseLost: Outward(grpc.StatusCode.ABORTED, 0x0110),

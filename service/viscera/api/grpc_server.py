@@ -1,0 +1,167 @@
+"""The gRPC server: sockets, TLS, threads, health; `servicer` answers."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from viscera import log
+from viscera.api.auth import authenticator
+from viscera.api.gate import Gate
+from viscera.api.jobs import JobBook
+from viscera.api.servicer import Models, SegmentationServicer
+from viscera.api.uploads import DoorStore, Limits, recover_uploads
+from viscera.api.v1.viscera_pb2_grpc import add_SegmentationServiceServicer_to_server
+from viscera.config import GrpcSettings
+from viscera.errors import InvalidSettings, StoreUnavailable
+from viscera.jobs.spool import Spool
+
+_log = log.get(__name__)
+
+SERVICE = "viscera.v1.SegmentationService"
+"""The name that grpc.health.v1 knows it by, beside the empty one."""
+
+_UNARY_THREADS = 8
+"""Kept free of streams, so that GetJob and health answer however many of those wait."""
+_GRACE_S = 5.0
+_RECOVER_PAUSE_S = 2.0
+_MB = 1_000_000
+
+
+class GrpcServer:
+    """The door for client developers.
+
+    Parameters
+    ----------
+    list_models
+        Returns what the model repository holds now.
+    results_root
+        Folder that `ResultFile.path` is relative to.
+    max_queued
+        Jobs waiting above which uploads are refused.
+    poll_s
+        Pause between looks at a job that somebody follows.
+
+    Raises
+    ------
+    InvalidSettings
+        If it would listen beyond loopback unprotected, or a file of the settings is unusable.
+    """
+
+    def __init__(
+        self,
+        settings: GrpcSettings,
+        *,
+        store: DoorStore,
+        spool: Spool,
+        list_models: Models,
+        results_root: Path,
+        max_queued: int,
+        poll_s: float = 0.25,
+    ) -> None:
+        self._settings = settings
+        self._store, self._spool = store, spool
+        self._stopping = threading.Event()
+        self._health = health.HealthServicer(experimental_non_blocking=False)
+        threads = settings.max_streams + _UNARY_THREADS
+        self._server = grpc.server(
+            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
+            interceptors=[Gate(authenticator(settings), settings.max_streams)],
+            options=_options(settings),
+            # No call waits unseen for a thread; one that has none is RESOURCE_EXHAUSTED.
+            maximum_concurrent_rpcs=threads,
+        )
+        servicer = SegmentationServicer(
+            store=store,
+            spool=spool,
+            list_models=list_models,
+            results_root=results_root,
+            book=JobBook(store, poll_s, self._stopping),
+            limits=Limits.of(settings),
+            max_queued=max_queued,
+        )
+        add_SegmentationServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._port = 0
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on, once started."""
+        return self._port
+
+    def start(self) -> None:
+        """Listen, and give the store what a crash kept from it.
+
+        Raises
+        ------
+        InvalidSettings
+            If the address cannot be bound.
+        """
+        self._port = self._bind()
+        self._server.start()
+        self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        threading.Thread(target=self._recover, name="recover-uploads", daemon=True).start()
+        _log.info("grpc_listening", host=self._settings.host, port=self._port)
+
+    def stop(self, grace_s: float = _GRACE_S) -> None:
+        """Take no new calls, end those that follow a job, give the others `grace_s`."""
+        self._stopping.set()
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_s).wait()
+
+    def _bind(self) -> int:
+        host = self._settings.host
+        address = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        address = f"{address}:{self._settings.port}"
+        credentials = _credentials(self._settings)
+        try:
+            if credentials is None:
+                return self._server.add_insecure_port(address)
+            return self._server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise InvalidSettings(f"grpc.host, grpc.port: cannot listen on {address}") from error
+
+    def _recover(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                recovered = recover_uploads(self._spool, self._store)
+            except StoreUnavailable:
+                self._stopping.wait(_RECOVER_PAUSE_S)
+                continue
+            if recovered:
+                _log.info("uploads_recovered", uploads=recovered)
+            return
+
+
+def _options(settings: GrpcSettings) -> list[tuple[str, int]]:
+    size = settings.max_message_mb * _MB
+    return [
+        ("grpc.max_receive_message_length", size),
+        ("grpc.max_send_message_length", size),
+        # Two servers on one port would share its calls without a word.
+        ("grpc.so_reuseport", 0),
+        # A peer that vanished without a word gives its stream back after a minute or so.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ]
+
+
+def _credentials(settings: GrpcSettings) -> grpc.ServerCredentials | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    authority = settings.tls_client_ca
+    return grpc.ssl_server_credentials(
+        [(_read(settings.tls_key, "tls_key"), _read(settings.tls_certificate, "tls_certificate"))],
+        root_certificates=None if authority is None else _read(authority, "tls_client_ca"),
+        require_client_auth=authority is not None,
+    )
+
+
+def _read(path: Path, key: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidSettings(f"grpc.{key} {path}: {error.strerror}") from error

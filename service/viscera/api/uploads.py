@@ -1,0 +1,194 @@
+"""A client's stream of chunks becomes instances in the spool."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+
+from viscera.api.v1 import viscera_pb2 as pb
+from viscera.config import GrpcSettings
+from viscera.domain.sources import Arrival, Origin, SubmissionState
+from viscera.errors import InvalidRequest, JobNotFound
+from viscera.jobs.protocol import IntakeStore, QueryStore
+from viscera.jobs.spool import Spool
+
+_MB = 1_000_000
+
+Requests = Iterator[pb.SegmentSeriesRequest]
+
+
+class DoorStore(IntakeStore, QueryStore, Protocol):
+    """What this door asks of the job store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one upload may hold."""
+
+    instance_bytes: int
+    upload_bytes: int
+
+    @classmethod
+    def of(cls, settings: GrpcSettings) -> "Limits":
+        """Return the settings' limits."""
+        return cls(
+            instance_bytes=settings.max_instance_mb * _MB,
+            upload_bytes=settings.max_upload_mb * _MB,
+        )
+
+
+def read_header(requests: Requests) -> pb.SeriesHeader:
+    """Return the stream's first message.
+
+    Raises
+    ------
+    InvalidRequest
+        If it is not a header.
+    """
+    first = next(requests, None)
+    if first is None or first.WhichOneof("part") != "header":
+        seen = "nothing" if first is None else (first.WhichOneof("part") or "an empty message")
+        raise InvalidRequest(f"the stream begins with {seen}; send the header first")
+    return first.header
+
+
+def split(requests: Requests, limits: Limits) -> Iterator[list[bytes]]:
+    """Yield the pieces of each instance, once its last one is there.
+
+    Raises
+    ------
+    InvalidRequest
+        At a second header, an empty instance, a passed limit, or an end within an instance.
+    """
+    pieces: list[bytes] = []
+    held = total = 0
+    for request in requests:
+        if request.WhichOneof("part") != "chunk":
+            raise InvalidRequest("after the header every message must hold a chunk")
+        chunk = request.chunk
+        pieces.append(chunk.data)
+        held += len(chunk.data)
+        total += len(chunk.data)
+        _check_size(held, limits.instance_bytes, "an instance", "grpc.max_instance_mb")
+        _check_size(total, limits.upload_bytes, "the upload", "grpc.max_upload_mb")
+        if chunk.last:
+            yield pieces
+            pieces, held = [], 0
+    if pieces:
+        raise InvalidRequest(
+            f"the stream ended within an instance, after {held} bytes of it; mark the last chunk "
+            "of every instance with last = true"
+        )
+
+
+def _check_size(size: int, limit: int, what: str, setting: str) -> None:
+    if size > limit:
+        raise InvalidRequest(f"{what} has more than {limit} bytes, the limit of {setting}")
+
+
+@dataclass(slots=True, kw_only=True)
+class Upload:
+    """One upload on its way into the spool. It counts from `complete` on, and not before."""
+
+    handle: str
+    principal: str
+    declared: int
+    """Instances that the header announced; 0: none."""
+    spool: Spool
+    store: IntakeStore
+    sent: int = 0
+    arrivals: dict[str, Arrival] = field(default_factory=dict)
+    """By SOP Instance UID."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the different instances."""
+        return sum(arrival.size_bytes for arrival in self.arrivals.values())
+
+    def open(self, model: str) -> None:
+        """Make the upload known, on disk first."""
+        self.spool.open_upload(self.handle, self.principal, model)
+        self.store.open_upload(self.handle, self.principal, model)
+
+    def take(self, requests: Requests, limits: Limits) -> None:
+        """Put every instance of the stream into the spool, each durable before the next.
+
+        A connection that breaks after the last declared instance ends the stream well: all that
+        was announced is here.
+
+        Raises
+        ------
+        InvalidRequest
+            If the stream makes no sense, or its count is not the declared one.
+        RejectedInstance
+            If an instance cannot be taken.
+        SpoolFull
+            If the disk has no room.
+        grpc.RpcError
+            If the client went before.
+        """
+        try:
+            for pieces in split(requests, limits):
+                self._put(pieces)
+        except grpc.RpcError:
+            if not self.declared or self.sent != self.declared:
+                raise
+        if not self.arrivals:
+            raise InvalidRequest("the stream ended without an instance")
+        if self.declared and self.sent != self.declared:
+            raise InvalidRequest(
+                f"{self.sent} instances came, the header declared {self.declared}; send all again"
+            )
+
+    def complete(self) -> None:
+        """Close the upload, on disk first: a crash from here on loses nothing."""
+        self.spool.close_upload(self.handle)
+        self.store.record_arrivals(tuple(self.arrivals.values()))
+        self.store.close_upload(self.handle)
+
+    def _put(self, pieces: list[bytes]) -> None:
+        self.sent += 1
+        stored = self.spool.put(
+            origin=Origin.GRPC, principal=self.principal, upload=self.handle, part10=pieces
+        )
+        arrival = stored.arrival
+        first = next(iter(self.arrivals.values()), arrival)
+        if arrival.series_uid != first.series_uid:
+            raise InvalidRequest(
+                f"instance {arrival.sop_uid} is of series {arrival.series_uid}, the upload began "
+                f"with {first.series_uid}; send each series in a call of its own"
+            )
+        self.arrivals[arrival.sop_uid] = arrival
+
+
+def recover_uploads(spool: Spool, store: DoorStore) -> int:
+    """Give the store what a crash kept from it: uploads that are complete on disk.
+
+    Returns
+    -------
+    int
+        How many there were. Doing it again, or in two processes, changes nothing.
+
+    Raises
+    ------
+    StoreUnavailable
+        Call again later.
+    """
+    complete = {u.upload: u for u in spool.uploads() if u.closed}
+    missing: dict[str, list[Arrival]] = {handle: [] for handle in complete if _open(store, handle)}
+    for arrival in spool.scan(store.known_paths()) if complete else ():
+        if arrival.upload in complete:
+            missing.setdefault(arrival.upload, []).append(arrival)
+    for handle, arrivals in missing.items():
+        store.open_upload(handle, complete[handle].principal, complete[handle].model)
+        store.record_arrivals(arrivals)
+        store.close_upload(handle)
+    return len(missing)
+
+
+def _open(store: DoorStore, handle: str) -> bool:
+    try:
+        return store.get_submission(handle).state is SubmissionState.OPEN
+    except JobNotFound:
+        return False  # its instances have no rows either, and are found in the spool
