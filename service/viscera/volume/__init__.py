@@ -1,0 +1,28 @@
+"""Pixels to intensities on a grid, and on to the network's input; label maps to files.
+
+In: a `Stack` of DICOM frames, or a NIfTI, NRRD or MHA file; a `Model`.
+Out: a `Volume` (int16 or float32 on the source grid), a `ModelImage` on the model's grid.
+Fails: `UndecodablePixels`, `DatasetMismatch` (the file is not the instance that was stacked),
+`NoModelForSeries` (the model has no normalisation for this modality), `HostMemoryFull`.
+
+The decoding children import this package too, so numba and SimpleITK are imported where they
+are used: each would cost every child its start-up time and address space.
+"""
+
+from viscera.volume.axes import to_axes
+from viscera.volume.files import read_volume, write_labels
+from viscera.volume.load import load_volume
+from viscera.volume.pool import DecodePool
+from viscera.volume.prepare import prepare, warm_up
+from viscera.volume.sampling import target_shape
+
+__all__ = [
+    "DecodePool",
+    "load_volume",
+    "prepare",
+    "read_volume",
+    "target_shape",
+    "to_axes",
+    "warm_up",
+    "write_labels",
+]

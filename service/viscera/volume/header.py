@@ -1,0 +1,187 @@
+"""What must be known of one file before its pixels are decoded. Runs in a decoding child."""
+
+import os
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_file_meta_info
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from viscera.errors import DatasetMismatch, UndecodablePixels
+from viscera.volume.rescale import Rescale
+from viscera.volume.work import FrameWork
+
+_MAX_RESCALE = 1e9
+"""Far beyond any scanner's, and float32 holds every product with a 16-bit value."""
+
+_TAGS = [
+    "SOPInstanceUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PixelHeader:
+    """One file's image pixel module, checked against what the stack expects of it."""
+
+    ds: Dataset
+    transfer_syntax_uid: str
+    frames: int
+    signed: bool
+    bits_allocated: int
+    bits_stored: int
+    file_bytes: int
+
+    @property
+    def native(self) -> bool:
+        """Whether stored values lie in the file as they are. 8-bit big endian is swapped in OW."""
+        syntax = UID(self.transfer_syntax_uid)
+        return not syntax.is_encapsulated and (syntax.is_little_endian or self.bits_allocated > 8)
+
+    def rescale(self, work: FrameWork, frame: int) -> Rescale:
+        """Return how stored values of `frame` (from 1) become intensities.
+
+        Raises
+        ------
+        UndecodablePixels
+            If a CT has no rescale: without one its numbers are not HU, and a guess would
+            shift every organ by 1024 unseen. MR without one is as stored (PS3.3 C.8.3.1
+            does not ask for it).
+        """
+        source = _pixel_value_transformation(self.ds, frame)
+        slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
+        if slope is None or intercept is None:
+            if work.modality == "CT":
+                raise UndecodablePixels(
+                    f"instance {work.sop_uid}: a CT without RescaleSlope and RescaleIntercept "
+                    "has no HU; send the original reconstruction"
+                )
+            slope, intercept = 1.0, 0.0
+        if not (0.0 < abs(slope) < _MAX_RESCALE and abs(intercept) < _MAX_RESCALE):
+            raise UndecodablePixels(
+                f"instance {work.sop_uid}: RescaleSlope must be finite and not 0, "
+                "RescaleIntercept finite"
+            )
+        return Rescale(
+            slope=float(slope),
+            intercept=float(intercept),
+            padding=self._padding(),
+            fill=-1024 if work.modality == "CT" else 0,
+        )
+
+    def _padding(self) -> tuple[int, int] | None:
+        """Return the stored values between which nothing was measured (PS3.3 C.7.5.1.1.2)."""
+        value = self.ds.get("PixelPaddingValue")
+        if value is None:
+            return None
+        limit = self.ds.get("PixelPaddingRangeLimit")
+        first = self._as_stored(int(value))
+        last = first if limit is None else self._as_stored(int(limit))
+        return min(first, last), max(first, last)
+
+    def _as_stored(self, value: int) -> int:
+        """Read `value` as the pixels are read: scanners write -2000 as 63536 (US for SS)."""
+        value &= (1 << self.bits_stored) - 1
+        if self.signed and value >> (self.bits_stored - 1):
+            value -= 1 << self.bits_stored
+        return value
+
+
+def read_header(file: BinaryIO, work: FrameWork) -> PixelHeader:
+    """Read and check the header of `file`, up to the pixel data; nothing is allocated for them.
+
+    Raises
+    ------
+    DatasetMismatch
+        If it is another instance, or of another size, than the one that was stacked.
+    UndecodablePixels
+        If its transfer syntax or pixel description is one we cannot decode.
+    """
+    transfer_syntax_uid = _transfer_syntax(file, work)
+    ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+    if str(ds.get("SOPInstanceUID") or "") != work.sop_uid:
+        raise DatasetMismatch(f"the file of instance {work.sop_uid} holds another SOP instance")
+    if (ds.Rows, ds.Columns) != (work.rows, work.columns):
+        raise DatasetMismatch(
+            f"instance {work.sop_uid}: {ds.Rows}x{ds.Columns} pixels, "
+            f"expected {work.rows}x{work.columns}"
+        )
+    _check_pixel_module(ds, work)
+    frames = int(ds.get("NumberOfFrames") or 1)
+    if max(frame for frame, _ in work.frames) > frames:
+        raise DatasetMismatch(f"instance {work.sop_uid}: has {frames} frames, more are expected")
+    return PixelHeader(
+        ds=ds,
+        transfer_syntax_uid=transfer_syntax_uid,
+        frames=frames,
+        signed=ds.PixelRepresentation == 1,
+        bits_allocated=ds.BitsAllocated,
+        bits_stored=ds.BitsStored,
+        file_bytes=os.fstat(file.fileno()).st_size,
+    )
+
+
+def _transfer_syntax(file: BinaryIO, work: FrameWork) -> str:
+    """Return the transfer syntax, read before the data set: reading a deflated one inflates it."""
+    uid = str(read_file_meta_info(work.path).get("TransferSyntaxUID") or "")
+    known = False
+    if uid and uid != DeflatedExplicitVRLittleEndian:
+        try:
+            known = get_decoder(uid).is_available
+        except NotImplementedError:
+            known = False
+    if not known:
+        raise UndecodablePixels(
+            f"instance {work.sop_uid}: transfer syntax {uid or '(none)'} is not supported; "
+            "send it uncompressed or in a lossless JPEG family syntax"
+        )
+    file.seek(0)
+    return uid
+
+
+def _check_pixel_module(ds: Dataset, work: FrameWork) -> None:
+    grey = ds.SamplesPerPixel == 1 and ds.PhotometricInterpretation in (
+        "MONOCHROME1",  # how it is shown only: the stored values mean the same
+        "MONOCHROME2",
+    )
+    bits = (
+        ds.BitsAllocated in (8, 16)
+        and 1 <= ds.BitsStored <= ds.BitsAllocated
+        and ds.get("HighBit", ds.BitsStored - 1) == ds.BitsStored - 1
+        and ds.PixelRepresentation in (0, 1)
+    )
+    if not grey or not bits:
+        raise UndecodablePixels(
+            f"instance {work.sop_uid}: expected one grey sample of 8 or 16 bits per pixel, "
+            "right-aligned"
+        )
+
+
+def _pixel_value_transformation(ds: Dataset, frame: int) -> Dataset:
+    """Return the data set that holds the rescale of `frame`: its own, the shared, the top one."""
+    per_frame = ds.get("PerFrameFunctionalGroupsSequence")
+    shared = ds.get("SharedFunctionalGroupsSequence")
+    groups = [per_frame[frame - 1]] if per_frame else []
+    groups += [shared[0]] if shared else []
+    for group in groups:
+        if sequence := group.get("PixelValueTransformationSequence"):
+            transformation: Dataset = sequence[0]
+            return transformation
+    return ds

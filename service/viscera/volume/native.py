@@ -1,0 +1,66 @@
+"""Uncompressed frames straight from the file. Runs in a decoding child.
+
+pydicom decodes these too, but parses the header again and copies: 4 ms a slice beside 1.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+from pydicom.uid import UID
+
+from viscera.errors import UndecodablePixels
+from viscera.volume.header import PixelHeader
+from viscera.volume.work import FrameWork
+
+_PIXEL_DATA = (0x7FE0, 0x0010)
+
+
+def native_frames(file: BinaryIO, header: PixelHeader, work: FrameWork) -> Iterator[np.ndarray]:
+    """Yield the stored values of each frame of `work`, sign-extended from BitsStored.
+
+    Parameters
+    ----------
+    file
+        Standing at the pixel data element, where `read_header` leaves it.
+
+    Raises
+    ------
+    UndecodablePixels
+        If the element holds fewer bytes than the header's rows, columns and frames need.
+
+    References
+    ----------
+    DICOM PS3.5 7.1 (element headers), 8.1.1 (unused high bits may hold anything).
+    """
+    order = ">" if not UID(header.transfer_syntax_uid).is_little_endian else "<"
+    kind = "i" if header.signed else "u"
+    dtype = np.dtype(f"{order}{kind}{header.bits_allocated // 8}")
+    pixels = work.rows * work.columns
+    start = _start_of_pixels(file, header, work, order, pixels * dtype.itemsize * header.frames)
+    unused_bits = header.bits_allocated - header.bits_stored
+    for frame, _ in work.frames:
+        file.seek(start + (frame - 1) * pixels * dtype.itemsize)
+        stored = np.fromfile(file, dtype, pixels).reshape(work.rows, work.columns)
+        stored = stored.astype(dtype.newbyteorder("="), copy=False)
+        if unused_bits:
+            stored <<= unused_bits
+            stored >>= unused_bits
+        yield stored
+
+
+def _start_of_pixels(
+    file: BinaryIO, header: PixelHeader, work: FrameWork, order: str, needed: int
+) -> int:
+    if UID(header.transfer_syntax_uid).is_implicit_VR:
+        group, element, length = struct.unpack(f"{order}HHL", file.read(8))
+    else:
+        group, element, length = struct.unpack(f"{order}HH4xL", file.read(12))
+    there = min(length, header.file_bytes - file.tell())
+    if (group, element) != _PIXEL_DATA or there < needed:
+        raise UndecodablePixels(
+            f"instance {work.sop_uid}: {max(there, 0)} bytes of pixels, its header promises "
+            f"{needed}; the file is truncated, send it again"
+        )
+    return file.tell()

@@ -1,0 +1,65 @@
+"""Where each voxel of a resampled axis takes its values from: nnU-Net's and scikit-image's rule.
+
+The scale is the ratio of shapes, not of spacings; voxels are boxes, so centre i lies at i + 0.5;
+beyond the outer centres the edge goes on (scikit-image's ``edge``, SciPy's ``nearest`` with
+``grid_mode``). Each axis is a table of its own, because linear interpolation is separable.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AxisTable:
+    """For each target index: ``source[low] * (1 - weight) + source[high] * weight``."""
+
+    low: np.ndarray
+    """(n,), int64."""
+    high: np.ndarray
+    """(n,), int64."""
+    weight: np.ndarray
+    """(n,), float32; 0 where `low` alone counts."""
+
+
+def axis_table(source: int, target: int, order: int) -> AxisTable:
+    """Return the table that takes an axis of `source` voxels to `target` ones.
+
+    Parameters
+    ----------
+    order
+        0: the nearest voxel (a tie goes up, as SciPy's ``floor(x + 0.5)``); 1: linear.
+    """
+    centres = (np.arange(target) + 0.5) * (source / target) - 0.5
+    if order == 0:
+        nearest = np.clip(np.floor(centres + 0.5), 0, source - 1).astype(np.int64)
+        return AxisTable(low=nearest, high=nearest, weight=np.zeros(target, np.float32))
+    centres = np.clip(centres, 0, source - 1)
+    low = np.floor(centres).astype(np.int64)
+    return AxisTable(
+        low=low,
+        high=np.minimum(low + 1, source - 1),
+        weight=(centres - low).astype(np.float32),
+    )
+
+
+def target_shape(
+    shape: tuple[int, ...],
+    spacing_mm: tuple[float, ...],
+    target_mm: tuple[float, ...] | None,
+) -> tuple[int, int, int]:
+    """Return nnU-Net's ``compute_new_shape``: ``round(shape * spacing / target)``, at least 1.
+
+    Parameters
+    ----------
+    shape, spacing_mm
+        Of the source, on the model's axes.
+    target_mm
+        The model's spacing on the same axes; None: the source's own.
+    """
+    if target_mm is None:
+        return (shape[0], shape[1], shape[2])
+    z, y, x = (
+        max(1, round(s / t * n)) for s, t, n in zip(spacing_mm, target_mm, shape, strict=True)
+    )
+    return z, y, x
