@@ -1,6 +1,18 @@
-"""Tiles, weights, kernels, engines: a volume's label map.
+"""Tiles, weights, kernels, engines: a prepared volume becomes a label map.
 
-In: a `Volume` (int16 or float32 on the source grid), a `Model`, an `Engine`.
-Out: the label map on the same grid, uint8.
-Fails: `ModelRefused` (golden tile, shapes), `HostMemoryFull`.
+In: a `ModelImage` on the model's grid, a `Model`, an `Engine`, and a view of the label map to
+fill. Out: that label map, uint8, on the source grid; logits never exist there.
+Fails: `ModelRefused` (golden tile, shapes, logits that are not finite), `HostMemoryFull`,
+`GeometryMismatch` (arrays that are not what `segment` takes), `InvalidSettings` (Numba's
+threads, rival ONNX Runtimes).
+
+Numba is imported late, by `warm_up` or the first `segment`; `configure_numba` comes before.
 """
+
+from viscera.segment import golden
+from viscera.segment.engine import Engine
+from viscera.segment.ladder import start_engine
+from viscera.segment.run import segment
+from viscera.segment.runtime import configure_numba, warm_up
+
+__all__ = ["Engine", "configure_numba", "golden", "segment", "start_engine", "warm_up"]

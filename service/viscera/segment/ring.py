@@ -1,0 +1,105 @@
+"""The planes of logits that are still growing, and no others.
+
+Tiles come z-major, so a plane is final once no later tile starts at or below it. The ring holds
+as many planes as a tile is deep and one more, which interpolation between the last final plane
+and the next needs. Its size depends on labels, patch depth and in-plane shape, not on how many
+planes the volume has.
+"""
+
+import numpy as np
+
+from viscera.errors import HostMemoryFull, ModelRefused
+from viscera.segment import kernels
+from viscera.segment.tiles import Pass, TileGrid
+from viscera.segment.weights import tile_weights
+
+
+class Ring:
+    """Blended logits of a moving range of planes, on the model's grid.
+
+    Parameters
+    ----------
+    tiles
+        The places that will be added, z-major.
+    labels
+        Labels of the network, background included.
+
+    Raises
+    ------
+    HostMemoryFull
+        If the planes do not fit into memory.
+    """
+
+    def __init__(self, tiles: TileGrid, labels: int) -> None:
+        depth, height, width = tiles.shape
+        self.planes = min(depth, tiles.patch[0] + 1)
+        self.final = 0
+        """Planes below this one do not change any more."""
+        self._entered = self.planes
+        self._tiles = tiles
+        self._weights = tile_weights(tiles)
+        shape = (labels, self.planes, height, width)
+        try:
+            self.sums = np.zeros(shape, np.float32)
+            """(label, slot, y, x); plane z is at slot ``z % planes``."""
+            self.winners = np.zeros(shape[1:], np.uint8)
+            """(slot, y, x): the winning label of each final plane."""
+        except MemoryError as error:
+            raise HostMemoryFull(
+                f"a ring of {labels} labels x {shape[1:]} voxels needs"
+                f" {4 * np.prod(shape, dtype=float) / 2**20:.0f} MiB more than there is;"
+                " free memory or use a model with a smaller patch"
+            ) from error
+
+    def add(self, logits: np.ndarray, one: Pass, share: float) -> None:
+        """Blend one answer of the network in.
+
+        Parameters
+        ----------
+        logits
+            (label, z, y, x), float32, as the network saw the tile: mirrored where `one` is.
+        one
+            Where it lies. Its planes are not final.
+        share
+            1 / number of mirrored passes over the same tile.
+        """
+        low, high, weights = [], [], []
+        for axis in range(3):
+            start, patch = one.tile.start[axis], self._tiles.patch[axis]
+            low.append(max(start, 0))
+            high.append(min(start + patch, self._tiles.shape[axis]))
+            inside = slice(low[-1] - start, high[-1] - start)
+            weights.append(self._weights[axis][one.tile.row[axis], inside])
+        self._clear_up_to(high[0])
+        weights[0] = weights[0] * np.float32(share)
+        kernels.accumulate(
+            np.ascontiguousarray(logits),
+            one.origin,
+            one.sign,
+            tuple(low),
+            tuple(high),
+            *weights,
+            self.sums,
+        )
+
+    def finish(self, until: int) -> None:
+        """Declare the planes below `until` final and find their winners.
+
+        Raises
+        ------
+        ModelRefused
+            If a logit is NaN or infinite: the network's arithmetic broke down on this input.
+        """
+        lost = kernels.find_winners(self.sums, self.final, until - self.final, self.winners)
+        if lost:
+            raise ModelRefused(
+                f"the network answered NaN or infinity at {lost} voxels; finite logits were"
+                " expected: run `viscera model check` and use another engine or precision"
+            )
+        self.final = until
+
+    def _clear_up_to(self, plane: int) -> None:
+        """Empty the slots of planes that enter the ring; the first round is empty already."""
+        for entering in range(self._entered, plane):
+            self.sums[:, entering % self.planes] = 0
+        self._entered = max(self._entered, plane)
