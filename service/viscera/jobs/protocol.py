@@ -1,16 +1,19 @@
 """What the other rooms ask of the job store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from viscera.domain.jobs import Choice, Claim, Delivery, Job, JobState, PlannedJob
-from viscera.domain.results import ResultFile, Verdict
+from viscera.domain.results import ResultFile, ResultKind, Verdict
 from viscera.domain.sources import Arrival, Submission
 
 Clock = Callable[[], datetime]
 """Returns an aware UTC time; injected so that tests can turn it."""
+
+Destinations = Sequence[str] | Mapping[str, Sequence[ResultKind]]
+"""Names: each takes SEG and SR. Names with kinds: each takes these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,11 @@ class WorkStore(Protocol):
         becomes the parent. Instances that arrived since the claim open the next version.
         """
 
-    def release_submission(self, claim: Claim) -> None:
-        """Give it back untouched (a transient fault); it is due again after a backoff."""
+    def release_submission(self, claim: Claim, *, counted: bool = False) -> None:
+        """Give it back untouched; it is due again after a backoff.
+
+        `counted`: the attempt counts towards poison, which a transient fault does not.
+        """
 
     def claim_job(self, owner: str) -> tuple[Claim, Job] | None:
         """Lease one queued job, or one whose lease ran out; counts an attempt.
@@ -86,9 +92,9 @@ class WorkStore(Protocol):
         claim: Claim,
         results: Sequence[ResultFile],
         verdict: Verdict,
-        destinations: Sequence[str],
+        destinations: Destinations,
     ) -> None:
-        """Commit the digests of `results`; queue SEG and SR for each destination."""
+        """Commit the digests of `results`; queue what each destination takes."""
 
     def refuse_job(self, claim: Claim, reason: str, message: str) -> None:
         """The data's fault; final."""
@@ -96,24 +102,44 @@ class WorkStore(Protocol):
     def retry_later(self, claim: Claim, reason: str, message: str) -> None:
         """A transient fault: queued again after a backoff, failed after `max_attempts`."""
 
+    def release_job(self, claim: Claim) -> None:
+        """A graceful stop: queued again at once, and the attempt does not count."""
+
+    def get_submission(self, submission_id: str, principal: str | None = None) -> Submission:
+        """Raises `JobNotFound`."""
+
+    def live_fences(self, job_id: str) -> frozenset[int] | None:
+        """Which of a job's result folders count or may count yet; None: no such job."""
+
 
 class DeliveryStore(Protocol):
     """What `deliver` asks and writes."""
 
-    def claim_delivery(self, owner: str) -> tuple[Claim, Delivery] | None:
-        """Lease one delivery whose time has come, oldest first, SEG before SR of one job."""
+    def claim_delivery(
+        self, owner: str, destinations: Sequence[str] = ()
+    ) -> tuple[Claim, Delivery] | None:
+        """Lease one delivery whose time has come, oldest first, SEG before SR of one job.
+
+        `destinations`: only these; empty: any.
+        """
 
     def heartbeat_delivery(self, claim: Claim) -> None:
         """Extend the lease. Raises `LeaseLost`."""
 
-    def delivered(self, claim: Claim) -> None:
-        """The destination has it."""
+    def delivered(self, claim: Claim) -> float | None:
+        """The destination has it.
+
+        Returns the seconds since the job's commit where this was its last delivery to end.
+        """
 
     def deliver_later(self, claim: Claim, next_attempt_at: datetime, error: str) -> None:
         """A transient fault."""
 
-    def undeliverable(self, claim: Claim, error: str) -> None:
-        """A fault that stays."""
+    def undeliverable(self, claim: Claim, error: str) -> float | None:
+        """A fault that stays; returns what `delivered` does."""
+
+    def release_delivery(self, claim: Claim) -> None:
+        """A graceful stop: queued again at once, and the attempt does not count."""
 
 
 class QueryStore(Protocol):
@@ -172,6 +198,15 @@ class RetentionStore(Protocol):
 
     def forget_job(self, job_id: str) -> None:
         """Its results are gone; the row stays as a tombstone without results."""
+
+    def refuse_abandoned_uploads(self, keep_days: float) -> int:
+        """Refuse uploads that were opened `keep_days` ago and never closed; says how many."""
+
+    def live_fences(self, job_id: str) -> frozenset[int] | None:
+        """Which of a job's result folders count or may count yet; None: no such job."""
+
+    def hold_reserve(self) -> None:
+        """Hold the database's disk reserve again where it was used up."""
 
 
 class JobStore(IntakeStore, WorkStore, DeliveryStore, QueryStore, RetentionStore, Protocol):

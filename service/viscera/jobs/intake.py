@@ -1,0 +1,223 @@
+"""What the doors write: arrivals, associations, uploads."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
+
+from viscera.domain.sources import Arrival, Origin, Submission, SubmissionState
+from viscera.errors import InvalidRequest, JobNotFound
+from viscera.jobs import moments, schema
+from viscera.jobs.gather import Gathering, paths_of
+from viscera.jobs.moments import Moment
+from viscera.jobs.part import submission_event
+from viscera.jobs.rows import submission_of
+
+# SQLite takes more parameters, PostgreSQL's planner does not like it.
+_CHUNK = 500
+
+
+class Intake(Gathering):
+    """Implements `protocol.IntakeStore`."""
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """Add instances to their submissions in one transaction; see `protocol.IntakeStore`."""
+        if arrivals:
+            self._db.transact(lambda connection: self._record(connection, arrivals))
+
+    def note_associations(self, principal: str, open_now: int) -> None:
+        """Keep how many associations a peer has open; sets `close_after` of its submissions."""
+
+        def note(connection: Connection) -> None:
+            now = self._time.now()
+            _put_peer(connection, principal, associations_open=open_now)
+            c = schema.submissions.c
+            mine = and_(
+                c.principal == principal,
+                c.origin == Origin.DICOM,
+                c.state == SubmissionState.OPEN,
+            )
+            for row in connection.execute(select(schema.submissions).where(mine)).all():
+                self._set_close_after(connection, row, now)
+
+        self._db.transact(note)
+
+    def open_upload(self, upload: str, principal: str, model: str) -> Submission:
+        """Open the submission of one gRPC upload; its id is `upload`. Idempotent.
+
+        Raises
+        ------
+        InvalidRequest
+            If another principal has an upload of that id.
+        """
+
+        def open_it(connection: Connection) -> Submission:
+            row = _submission(connection, upload)
+            if row is None:
+                row = _open(connection, self._time.now(), upload, Origin.GRPC, principal, model)
+            if row.principal != principal:
+                raise InvalidRequest(f"upload {upload} is another principal's; take a new id")
+            return submission_of(row, paths_of(connection, row), self._spool_root)
+
+        return self._db.transact(open_it)
+
+    def close_upload(self, upload: str) -> None:
+        """The client half-closed: `close_after` is now. Raises `JobNotFound`."""
+        with self._db.write() as connection:
+            if _submission(connection, upload) is None:
+                raise JobNotFound(f"no upload {upload}")
+            c = schema.submissions.c
+            connection.execute(
+                update(schema.submissions)
+                .where(c.id == upload, c.state == SubmissionState.OPEN, c.close_after_at.is_(None))
+                .values(moments.values("close_after", self._time.now()))
+            )
+
+    def known_paths(self) -> set[str]:
+        """Every spool path that has a row; what else lies in the spool is recorded at start."""
+        with self._db.read() as connection:
+            return set(connection.scalars(select(schema.instances.c.path)))
+
+    def _record(self, connection: Connection, arrivals: Sequence[Arrival]) -> None:
+        now = self._time.now()
+        new = _without_known(connection, arrivals)
+        touched: dict[str, Row[Any]] = {}
+        # Sorted, so that two writers lock rows in one order.
+        for group in sorted({_group(a) for a in new}):
+            members = [a for a in new if _group(a) == group]
+            row = self._submission_for(connection, members[0], now)
+            touched[row.id] = row
+            rows = [self._instance(a, row.id) for a in members]
+            connection.execute(insert(schema.instances), rows)
+        for principal in sorted({a.principal for a in arrivals if a.origin == Origin.DICOM}):
+            last = max(a.arrived_at for a in arrivals if a.principal == principal)
+            heard = moments.values("last_arrival", self._time.past(last))
+            _put_peer(connection, principal, **heard)
+        for row in touched.values():
+            if row.origin == Origin.DICOM:
+                self._set_close_after(connection, row, now)
+
+    def _submission_for(self, connection: Connection, first: Arrival, now: Moment) -> Row[Any]:
+        if first.origin != Origin.DICOM:
+            row = _submission(connection, first.upload)
+            if row is None:
+                row = _open(connection, now, first.upload, first.origin, first.principal, "", first)
+            elif not row.series_uid:
+                _name_series(connection, first)
+            return row
+        return open_version(connection, now, first)
+
+    def _instance(self, arrival: Arrival, submission_id: str) -> dict[str, object]:
+        position = arrival.position_lps
+        return {
+            "path": arrival.path.as_posix(),
+            "submission_id": submission_id,
+            "study_uid": arrival.study_uid,
+            "series_uid": arrival.series_uid,
+            "sop_uid": arrival.sop_uid,
+            "sop_class_uid": arrival.sop_class_uid,
+            "sha256": arrival.sha256,
+            "size_bytes": arrival.size_bytes,
+            "position_lps": list(position) if position else None,
+            "expected_count": arrival.expected_count,
+            **moments.values("arrived", self._time.past(arrival.arrived_at)),
+        }
+
+
+def open_version(connection: Connection, now: Moment, series: Arrival | Row[Any]) -> Row[Any]:
+    """Return the version of a PACS series that takes instances; opens the next where none does.
+
+    Parameters
+    ----------
+    series
+        Anything with `principal`, `series_uid` and `study_uid`.
+    """
+    c = schema.submissions.c
+    versions = and_(
+        c.origin == Origin.DICOM,
+        c.principal == series.principal,
+        c.series_uid == series.series_uid,
+    )
+    query = select(schema.submissions).where(versions, c.state == SubmissionState.OPEN)
+    row = connection.execute(query.with_for_update()).one_or_none()
+    if row is not None:
+        return row
+    version = connection.scalar(select(func.coalesce(func.max(c.version), 0)).where(versions))
+    return _open(
+        connection,
+        now,
+        uuid4().hex,
+        Origin.DICOM,
+        series.principal,
+        "",
+        series,
+        version=(version or 0) + 1,
+    )
+
+
+def _open(
+    connection: Connection,
+    now: Moment,
+    submission_id: str,
+    origin: Origin,
+    principal: str,
+    model: str,
+    series: Arrival | Row[Any] | None = None,
+    version: int = 1,
+) -> Row[Any]:
+    row = connection.execute(
+        insert(schema.submissions)
+        .values(
+            id=submission_id,
+            origin=origin,
+            principal=principal,
+            series_uid=series.series_uid if series is not None else "",
+            study_uid=series.study_uid if series is not None else "",
+            version=version,
+            state=SubmissionState.OPEN,
+            model=model,
+            opened_at=now.at,
+        )
+        .returning(*schema.submissions.c)
+    ).one()
+    submission_event(connection, now, submission_id, SubmissionState.OPEN)
+    return row
+
+
+def _name_series(connection: Connection, first: Arrival) -> None:
+    """An upload is opened before its first instance says which series it is."""
+    connection.execute(
+        update(schema.submissions)
+        .where(schema.submissions.c.id == first.upload)
+        .values(series_uid=first.series_uid, study_uid=first.study_uid)
+    )
+
+
+def _submission(connection: Connection, submission_id: str) -> Row[Any] | None:
+    query = select(schema.submissions).where(schema.submissions.c.id == submission_id)
+    return connection.execute(query).one_or_none()
+
+
+def _group(arrival: Arrival) -> tuple[str, str, str, str]:
+    series = arrival.series_uid if arrival.origin == Origin.DICOM else ""
+    return (arrival.origin, arrival.principal, arrival.upload, series)
+
+
+def _without_known(connection: Connection, arrivals: Iterable[Arrival]) -> list[Arrival]:
+    """Return each new path once."""
+    new = {arrival.path.as_posix(): arrival for arrival in arrivals}
+    paths = list(new)
+    for start in range(0, len(paths), _CHUNK):
+        c = schema.instances.c
+        for path in connection.scalars(
+            select(c.path).where(c.path.in_(paths[start : start + _CHUNK]))
+        ):
+            del new[path]
+    return list(new.values())
+
+
+def _put_peer(connection: Connection, principal: str, **columns: object) -> None:
+    here = schema.peers.c.principal == principal
+    if connection.execute(update(schema.peers).where(here).values(columns)).rowcount == 0:
+        connection.execute(insert(schema.peers).values(principal=principal, **columns))

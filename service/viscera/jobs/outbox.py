@@ -1,0 +1,152 @@
+"""Deliveries: one row per object and destination."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, update
+
+from viscera.domain.jobs import Claim, Delivery, DeliveryState
+from viscera.jobs import leases, moments, schema
+from viscera.jobs.moments import Moment
+from viscera.jobs.part import Part
+from viscera.jobs.rows import delivery_of
+
+_table = schema.deliveries
+_UNDER_WAY = (DeliveryState.QUEUED, DeliveryState.SENDING)
+
+
+class Deliveries(Part):
+    """Implements `protocol.DeliveryStore`."""
+
+    def claim_delivery(
+        self, owner: str, destinations: Sequence[str] = ()
+    ) -> tuple[Claim, Delivery] | None:
+        """Lease one delivery whose time has come, oldest first, SEG before SR of one job.
+
+        Parameters
+        ----------
+        owner
+            As `owners.this_process` names it.
+        destinations
+            Only these; empty: any. One that is down must not hold up the others.
+        """
+        with self._db.read() as connection:
+            due = self._due_delivery(connection, destinations)
+            if connection.scalar(select(_table.c.id).where(due).limit(1)) is None:
+                return None
+        with self._db.write() as connection:
+            now = self._time.now()
+            c = _table.c
+            first = (
+                select(c.id)
+                .where(self._due_delivery(connection, destinations))
+                .order_by(c.seq)
+                .limit(1)
+            )
+            row = connection.execute(
+                update(_table)
+                .where(c.id == first.with_for_update(skip_locked=True).scalar_subquery())
+                .values(
+                    state=DeliveryState.SENDING,
+                    attempts=c.attempts + 1,
+                    **leases.take(_table, owner, now, self._settings.lease_s),
+                )
+                .returning(*c)
+            ).one_or_none()
+            if row is None:
+                return None
+            return Claim(row.id, row.owner, row.fence), delivery_of(connection, row)
+
+    def heartbeat_delivery(self, claim: Claim) -> None:
+        """Extend the lease. Raises `LeaseLost`."""
+        with self._db.write() as connection:
+            leases.extend(connection, _table, claim, self._time.now(), self._settings.lease_s)
+
+    def delivered(self, claim: Claim) -> float | None:
+        """The destination has it. Raises `LeaseLost`.
+
+        Returns
+        -------
+        float or None
+            Seconds from the job's commit to now if this was the last of its deliveries to end.
+        """
+        return self._end_delivery(claim, DeliveryState.DELIVERED, "")
+
+    def undeliverable(self, claim: Claim, error: str) -> float | None:
+        """A fault that stays; returns what :meth:`delivered` does. Raises `LeaseLost`."""
+        return self._end_delivery(claim, DeliveryState.FAILED, error)
+
+    def deliver_later(self, claim: Claim, next_attempt_at: datetime, error: str) -> None:
+        """A transient fault. Raises `LeaseLost`."""
+        with self._db.write() as connection:
+            pause = moments.values("not_before", self._time.of(next_attempt_at))
+            change = update(_table).where(_sending(claim))
+            change = change.values(
+                state=DeliveryState.QUEUED, last_error=error, **pause, **leases.drop()
+            )
+            leases.must_change(connection, change, claim)
+
+    def release_delivery(self, claim: Claim) -> None:
+        """Give it back at once, as if it had never been claimed (a graceful stop)."""
+        with self._db.write() as connection:
+            change = update(_table).where(_sending(claim))
+            change = change.values(
+                state=DeliveryState.QUEUED, attempts=_table.c.attempts - 1, **leases.drop()
+            )
+            leases.must_change(connection, change, claim)
+
+    def _end_delivery(self, claim: Claim, state: DeliveryState, error: str) -> float | None:
+        with self._db.write() as connection:
+            now = self._time.now()
+            job = _lock_job(connection, claim)
+            change = update(_table).where(_sending(claim))
+            change = change.values(state=state, last_error=error, ended_at=now.at, **leases.drop())
+            leases.must_change(connection, change, claim)
+            return _seconds_if_last(connection, job, now)
+
+    def _due_delivery(
+        self, connection: Connection, destinations: Sequence[str]
+    ) -> ColumnElement[bool]:
+        now = self._time.now()
+        waiting = and_(
+            _table.c.state == DeliveryState.QUEUED, moments.passed(_table, "not_before", now)
+        )
+        abandoned = and_(
+            _table.c.state == DeliveryState.SENDING,
+            leases.free(connection, _table, now, self._settings.lease_s),
+        )
+        due = and_(or_(waiting, abandoned), ~_something_goes_first())
+        return and_(due, _table.c.destination.in_(destinations)) if destinations else due
+
+
+def _sending(claim: Claim) -> ColumnElement[bool]:
+    return and_(leases.mine(_table, claim), _table.c.state == DeliveryState.SENDING)
+
+
+def _something_goes_first() -> ColumnElement[bool]:
+    """Whether an object of a lower rank of the same job is still on its way there."""
+    other = _table.alias()
+    return exists().where(
+        other.c.job_id == _table.c.job_id,
+        other.c.destination == _table.c.destination,
+        other.c.rank < _table.c.rank,
+        other.c.state.in_(_UNDER_WAY),
+    )
+
+
+def _lock_job(connection: Connection, claim: Claim) -> Row[Any] | None:
+    """Return the delivery's job, locked, so that of two last deliveries one sees the other."""
+    job_id = select(_table.c.job_id).where(_table.c.id == claim.id).scalar_subquery()
+    query = select(schema.jobs).where(schema.jobs.c.id == job_id)
+    return connection.execute(query.with_for_update()).one_or_none()
+
+
+def _seconds_if_last(connection: Connection, job: Row[Any] | None, now: Moment) -> float | None:
+    if job is None or job.finished_at is None:
+        return None
+    left = select(_table.c.id).where(_table.c.job_id == job.id, _table.c.state.in_(_UNDER_WAY))
+    if connection.scalar(left.limit(1)) is not None:
+        return None
+    took: timedelta = now.at - job.finished_at
+    return max(0.0, took.total_seconds())

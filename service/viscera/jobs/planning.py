@@ -1,0 +1,145 @@
+"""Planned jobs become rows; what they replace is superseded, what they correct is their parent."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from viscera.domain.jobs import DeliveryState, Job, JobKind, JobState, PlannedJob
+from viscera.domain.sources import Origin
+from viscera.jobs import leases, schema
+from viscera.jobs.moments import Moment
+from viscera.jobs.part import job_event
+from viscera.jobs.rows import jobs_of, keep_stacks
+
+_ALIVE = (JobState.QUEUED, JobState.RUNNING, JobState.DONE)
+# The destination has it, or may have it: nobody can take it back.
+_OUT = (
+    DeliveryState.SENDING,
+    DeliveryState.SENT,
+    DeliveryState.AWAITING_COMMITMENT,
+    DeliveryState.DELIVERED,
+)
+
+
+def queue_jobs(
+    connection: Connection, now: Moment, submission: Row[Any], planned: Sequence[PlannedJob]
+) -> tuple[Job, ...]:
+    """Queue what is not there yet, and settle what earlier versions of the series began.
+
+    A version that plans nothing (it was refused) replaces nothing: the earlier answer was right
+    for the instances that it names.
+    """
+    there = {plan.key: _answering(connection, submission, plan.key) for plan in planned}
+    kept = {row.id for row in there.values() if row is not None}
+    replaced = [row for row in _earlier(connection, submission) if planned and row.id not in kept]
+    parents = [r for r in replaced if not _supersede(connection, now, r, submission.version)]
+    rows: list[Row[Any]] = []
+    for plan in planned:
+        row = there[plan.key]
+        if row is None:
+            parent = _corrected_by(plan, parents)
+            row = _insert(connection, now, submission, plan, parent)
+            there[plan.key] = row
+        rows.append(row)
+    linked = dict.fromkeys(row.id for row in rows)
+    for job_id in linked:
+        connection.execute(
+            insert(schema.submission_jobs).values(submission_id=submission.id, job_id=job_id)
+        )
+    return jobs_of(connection, rows)
+
+
+def _answering(connection: Connection, submission: Row[Any], key: str) -> Row[Any] | None:
+    """Return the principal's job that is answering this key, or has answered it."""
+    c = schema.jobs.c
+    query = select(schema.jobs).where(
+        c.origin == submission.origin,
+        c.principal == submission.principal,
+        c.key == key,
+        c.state.in_(_ALIVE),
+        c.forgotten_at.is_(None),
+    )
+    return connection.execute(query).one_or_none()
+
+
+def _earlier(connection: Connection, submission: Row[Any]) -> Sequence[Row[Any]]:
+    """Return the living jobs of earlier versions, newest first; an upload has none."""
+    if submission.origin != Origin.DICOM:
+        return ()
+    c = schema.jobs.c
+    query = select(schema.jobs).where(
+        c.origin == submission.origin,
+        c.principal == submission.principal,
+        c.series_uid == submission.series_uid,
+        c.submission_version < submission.version,
+        c.state.in_(_ALIVE),
+        c.forgotten_at.is_(None),
+    )
+    return connection.execute(query.order_by(c.seq.desc()).with_for_update()).all()
+
+
+def _supersede(connection: Connection, now: Moment, job: Row[Any], version: int) -> bool:
+    """Take an undelivered job out of the way; False where a destination may have its result."""
+    d = schema.deliveries.c
+    states = connection.scalars(select(d.state).where(d.job_id == job.id).with_for_update()).all()
+    if any(state in _OUT for state in states):
+        return False
+    message = f"replaced by version {version}"
+    connection.execute(
+        update(schema.jobs)
+        .where(schema.jobs.c.id == job.id)
+        .values(state=JobState.SUPERSEDED, finished_at=now.at, **leases.drop())
+    )
+    connection.execute(
+        update(schema.deliveries)
+        .where(d.job_id == job.id, d.state == DeliveryState.QUEUED)
+        .values(state=DeliveryState.FAILED, last_error=message, ended_at=now.at)
+    )
+    job_event(connection, now, job.id, JobState.SUPERSEDED, message=message)
+    return True
+
+
+def _corrected_by(plan: PlannedJob, parents: Sequence[Row[Any]]) -> Row[Any] | None:
+    """Return the delivered job that shares the most frames with `plan`, if any shares one."""
+    frames = set(_flat(keep_stacks(plan.stacks)))
+    shared = [(len(frames.intersection(_flat(row.stacks))), row) for row in parents]
+    most, row = max(shared, key=lambda pair: pair[0], default=(0, None))
+    return row if most else None
+
+
+def _flat(stacks: list[list[list[Any]]]) -> Iterator[tuple[str, int]]:
+    return ((uid, frame) for stack in stacks for uid, frame in stack)
+
+
+def _insert(
+    connection: Connection,
+    now: Moment,
+    submission: Row[Any],
+    plan: PlannedJob,
+    parent: Row[Any] | None,
+) -> Row[Any]:
+    row = connection.execute(
+        insert(schema.jobs)
+        .values(
+            id=uuid4().hex,
+            key=plan.key,
+            kind=plan.kind if parent is None else JobKind.CORRECT,
+            submission_id=submission.id,
+            origin=submission.origin,
+            principal=submission.principal,
+            study_uid=submission.study_uid,
+            series_uid=submission.series_uid,
+            submission_version=submission.version,
+            stacks=keep_stacks(plan.stacks),
+            model=plan.model,
+            state=JobState.QUEUED,
+            parent_id=parent.id if parent is not None else None,
+            created_at=now.at,
+            reasons=[],
+        )
+        .returning(*schema.jobs.c)
+    ).one()
+    job_event(connection, now, row.id, JobState.QUEUED)
+    return row

@@ -1,0 +1,179 @@
+"""Closing submissions: claim, settle into jobs, or give back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
+
+from viscera.domain.jobs import Choice, Claim, Job, PlannedJob
+from viscera.domain.sources import Origin, Submission, SubmissionState
+from viscera.errors import LeaseLost
+from viscera.jobs import leases, moments, schema
+from viscera.jobs.backoff import backoff_s
+from viscera.jobs.gather import Gathering, paths_of
+from viscera.jobs.intake import open_version
+from viscera.jobs.moments import Moment
+from viscera.jobs.part import submission_event
+from viscera.jobs.planning import queue_jobs
+from viscera.jobs.rows import submission_of
+
+_table = schema.submissions
+
+
+class Submissions(Gathering):
+    """Implements the first half of `protocol.WorkStore`."""
+
+    def claim_submission(self, owner: str) -> tuple[Claim, Submission] | None:
+        """Lease one open submission whose `close_after` has passed; counts an attempt.
+
+        `close_after` is computed anew before it is believed: the peer may have sent something
+        else since. One that used up its attempts is refused as poison and not returned.
+        """
+        with self._db.read() as connection:
+            if (
+                connection.scalar(
+                    select(_table.c.id).where(self._due_submission(connection)).limit(1)
+                )
+                is None
+            ):
+                return None
+        with self._db.write() as connection:
+            return self._claim_submission(connection, owner)
+
+    def settle_submission(
+        self, claim: Claim, choices: Sequence[Choice], jobs: Sequence[PlannedJob], refusal: str = ""
+    ) -> tuple[Job, ...]:
+        """Close it: keep the choices, queue the jobs; see `protocol.WorkStore`.
+
+        Returns
+        -------
+        tuple
+            One job for each of `jobs`: a new one, or the one that answers the same key already.
+        """
+
+        def settle(connection: Connection) -> tuple[Job, ...]:
+            now = self._time.now()
+            state = SubmissionState.REFUSED if refusal else SubmissionState.CLOSED
+            row = _close(connection, leases.mine(_table, claim), now, state, refusal)
+            if row is None:
+                raise LeaseLost(f"{claim.id}: fence {claim.fence} is not the row's any more")
+            _keep_choices(connection, claim.id, choices)
+            self._move_late_instances(connection, row, now)
+            return queue_jobs(connection, now, row, jobs)
+
+        return self._db.transact(settle)
+
+    def release_submission(self, claim: Claim, *, counted: bool = False) -> None:
+        """Give it back untouched; it is due again after a backoff.
+
+        Parameters
+        ----------
+        counted
+            Whether the attempt counts towards poison: not for a transient fault.
+        """
+        with self._db.write() as connection:
+            now = self._time.now()
+            mine = leases.mine(_table, claim)
+            attempts = connection.scalar(select(_table.c.attempts).where(mine)) or 1
+            pause = now.plus(backoff_s(self._settings.backoff_s, attempts))
+            change = update(_table).where(mine, _table.c.state == SubmissionState.OPEN)
+            leases.must_change(
+                connection,
+                change.values(
+                    attempts=attempts if counted else attempts - 1,
+                    **moments.values("not_before", pause),
+                    **leases.drop(),
+                ),
+                claim,
+            )
+
+    def _due_submission(self, connection: Connection) -> ColumnElement[bool]:
+        now = self._time.now()
+        return and_(
+            _table.c.state == SubmissionState.OPEN,
+            moments.passed(_table, "close_after", now),
+            moments.absent_or_passed(_table, "not_before", now),
+            leases.free(connection, _table, now, self._settings.lease_s),
+        )
+
+    def _claim_submission(
+        self, connection: Connection, owner: str
+    ) -> tuple[Claim, Submission] | None:
+        due = self._due_submission(connection)
+        query = select(_table).where(due).order_by(_table.c.close_after_at, _table.c.seq)
+        for row in connection.execute(query.with_for_update(skip_locked=True)).all():
+            now = self._time.now()
+            if row.attempts >= self._settings.max_attempts:
+                refusal = f"Poison: {row.attempts} attempts to plan this submission ended badly"
+                mine = and_(_table.c.id == row.id, due)
+                _close(connection, mine, now, SubmissionState.REFUSED, refusal)
+                self._move_late_instances(connection, row, now)
+            elif row.origin != Origin.DICOM or not self._waits_still(connection, row, now):
+                return self._lease_submission(connection, row, owner, now)
+        return None
+
+    def _waits_still(self, connection: Connection, row: Row[Any], now: Moment) -> bool:
+        return self._set_close_after(connection, row, now).at > now.at
+
+    def _lease_submission(
+        self, connection: Connection, row: Row[Any], owner: str, now: Moment
+    ) -> tuple[Claim, Submission]:
+        through = select(func.coalesce(func.max(schema.instances.c.seq), 0)).where(
+            schema.instances.c.submission_id == row.id
+        )
+        claimed = connection.execute(
+            update(_table)
+            .where(_table.c.id == row.id, _table.c.fence == row.fence)
+            .values(
+                attempts=_table.c.attempts + 1,
+                claimed_through=through.scalar_subquery(),
+                **leases.take(_table, owner, now, self._settings.lease_s),
+            )
+            .returning(*_table.c)
+        ).one()
+        claim = Claim(claimed.id, claimed.owner, claimed.fence)
+        return claim, submission_of(claimed, paths_of(connection, claimed), self._spool_root)
+
+    def _move_late_instances(self, connection: Connection, row: Row[Any], now: Moment) -> None:
+        """Give what came after the claim to the next version; an upload has no versions."""
+        c = schema.instances.c
+        late = and_(c.submission_id == row.id, c.seq > row.claimed_through)
+        if row.origin != Origin.DICOM:
+            return
+        if connection.scalar(select(c.seq).where(late).limit(1)) is None:
+            return
+        following = open_version(connection, now, row)
+        connection.execute(update(schema.instances).where(late).values(submission_id=following.id))
+        self._set_close_after(connection, following, now)
+
+
+def _close(
+    connection: Connection,
+    condition: ColumnElement[bool],
+    now: Moment,
+    state: SubmissionState,
+    refusal: str,
+) -> Row[Any] | None:
+    row = connection.execute(
+        update(_table)
+        .where(condition, _table.c.state == SubmissionState.OPEN)
+        .values(state=state, closed_at=now.at, refusal=refusal, **leases.drop())
+        .returning(*_table.c)
+    ).one_or_none()
+    if row is not None:
+        submission_event(connection, now, row.id, state, refusal)
+    return row
+
+
+def _keep_choices(connection: Connection, submission_id: str, choices: Sequence[Choice]) -> None:
+    for choice in choices:
+        connection.execute(
+            insert(schema.choices).values(
+                submission_id=submission_id,
+                what=choice.what,
+                because=choice.because,
+                frames=choice.frames,
+                model=choice.model,
+                reason=choice.reason,
+            )
+        )
