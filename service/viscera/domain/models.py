@@ -112,6 +112,9 @@ class Model:
     verdict: VerdictPolicy = VerdictPolicy()
     licence: str = ""
     intended_use: str = ""
+    training_data: str = ""
+    accuracy: str = ""
+    """What was measured, on what."""
 
     @property
     def full_name(self) -> str:

@@ -1,14 +1,14 @@
 """Clip, resample and normalise in one pass: per-voxel Python, compiled by Numba for threads.
 
 The per-voxel function knows nothing of threads, so that a GPU launcher can compile it too. Its
-arguments are `Any`: Numba infers them, and Python never runs it.
+arguments are `Any`: Numba infers them, and Python never runs it. Importing this module compiles,
+or loads from Numba's cache, so it is imported late: after the settings have said where that is.
 """
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
+from numba import float32, int16, int64, njit, prange, types
 
 
 def sample(source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any) -> Any:
@@ -41,56 +41,49 @@ def sample(source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any) -> Any:
     return v0 + (v1 - v0) * wz
 
 
-@cache
-def resample_kernel() -> Callable[..., None]:
-    """Compile (or load from Numba's cache) the launcher over CPU threads.
+_sample = njit(sample)
 
-    Returns
-    -------
-    Callable
-        ``f(source, z, y, x, lower, upper, mean, sd, out)`` writes ``(sample - mean) / sd`` to
-        every voxel of `out`; z, y and x are the columns of an `AxisTable`, `source` int16 or
-        float32 with any strides. Two threads must not call it at once where Numba's layer is
-        ``workqueue``.
+
+def _resample(
+    source: Any,
+    z: Any,
+    y: Any,
+    x: Any,
+    lower: Any,
+    upper: Any,
+    mean: Any,
+    sd: Any,
+    out: Any,
+) -> None:
+    """Write ``(sample - mean) / sd`` to every voxel of `out`.
+
+    Parameters
+    ----------
+    source
+        (z, y, x), int16 or float32, any strides.
+    z, y, x
+        Columns of the `AxisTable` of each axis.
     """
-    import numba
-    from numba import float32, int16, int64, prange, types
+    depth, height, width = out.shape
+    for line in prange(depth * height):
+        k, j = line // height, line % height
+        at_z = z[0][k], z[1][k], z[2][k]
+        at_y = y[0][j], y[1][j], y[2][j]
+        for i in range(width):
+            at_x = x[0][i], x[1][i], x[2][i]
+            out[k, j, i] = (_sample(source, at_z, at_y, at_x, lower, upper) - mean) / sd
 
-    per_voxel = numba.njit(nogil=True, inline="always")(sample)
 
-    def resample(
-        source: Any,
-        z: Any,
-        y: Any,
-        x: Any,
-        lower: Any,
-        upper: Any,
-        mean: Any,
-        sd: Any,
-        out: Any,
-    ) -> None:
-        depth, height, width = out.shape
-        for line in prange(depth * height):
-            k, j = line // height, line % height
-            at_z = z[0][k], z[1][k], z[2][k]
-            at_y = y[0][j], y[1][j], y[2][j]
-            for i in range(width):
-                at_x = x[0][i], x[1][i], x[2][i]
-                value = per_voxel(source, at_z, at_y, at_x, lower, upper)
-                out[k, j, i] = (value - mean) / sd
-
-    table: Any = types.Tuple((int64[::1], int64[::1], float32[::1]))  # type: ignore[no-untyped-call]
-    numbers = (float32,) * 4
-    signatures = [
-        types.void(
-            types.Array(kind, 3, "A", readonly=True),
-            *(table, table, table),
-            *numbers,
-            float32[:, :, ::1],
-        )
-        for kind in (int16, float32)
-    ]
-    compiled: Callable[..., None] = numba.njit(signatures, parallel=True, nogil=True, cache=True)(
-        resample
+_TABLE: Any = types.Tuple((int64[::1], int64[::1], float32[::1]))  # type: ignore[no-untyped-call]
+_SIGNATURES = [
+    types.void(
+        types.Array(kind, 3, "A", readonly=True),
+        *(_TABLE, _TABLE, _TABLE),
+        *(float32, float32, float32, float32),
+        float32[:, :, ::1],
     )
-    return compiled
+    for kind in (int16, float32)
+]
+
+resample: Any = njit(_SIGNATURES, parallel=True, cache=True)(_resample)
+"""`_resample` on CPU threads. Two threads must not call it at once under ``workqueue``."""

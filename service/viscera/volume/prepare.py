@@ -15,7 +15,6 @@ from viscera.domain.models import Model, Normalisation, NormalisationScheme, Ord
 from viscera.domain.volumes import Volume
 from viscera.errors import HostMemoryFull, ModelRefused, NoModelForSeries
 from viscera.volume.axes import to_axes
-from viscera.volume.kernels import resample_kernel
 from viscera.volume.sampling import axis_table, target_shape
 
 _MIN_SD = 1e-8
@@ -98,8 +97,8 @@ def scaling_of(normalisation: Normalisation, voxels: np.ndarray) -> Scaling:
 
 
 def warm_up() -> None:
-    """Compile the kernel now, so that no job waits for it."""
-    resample_kernel()
+    """Compile the kernel now, so that no job waits for it. Numba is configured before."""
+    from viscera.volume import kernels  # noqa: F401 - importing compiles
 
 
 def _normalisation(volume: Volume, model: Model) -> Normalisation:
@@ -120,10 +119,12 @@ def _mean_sd(voxels: np.ndarray) -> tuple[float, float]:
 
 
 def _resample(source: np.ndarray, out: np.ndarray, order: int, scaling: Scaling) -> None:
+    from viscera.volume import kernels
+
     tables = [axis_table(n, m, order) for n, m in zip(source.shape, out.shape, strict=True)]
     columns = [(t.low, t.high, t.weight) for t in tables]
     numbers = (scaling.lower, scaling.upper, scaling.mean, scaling.sd)
-    resample_kernel()(source, *columns, *map(np.float32, numbers), out)
+    kernels.resample(source, *columns, *map(np.float32, numbers), out)
 
 
 def _scale(voxels: np.ndarray, scaling: Scaling) -> None:

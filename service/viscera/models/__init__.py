@@ -1,0 +1,11 @@
+"""Model packages: `<repo>/<name>/<version>/` with manifest, network, golden tile, card.
+
+In: the model repository's folder. Out: checked `Model` and `Golden` values; new packages.
+Fails: `ModelNotFound`, `ModelRefused` (a manifest with a wrong key, a file whose digest differs).
+Nothing here runs a network; `segment` compares the golden tile.
+"""
+
+from viscera.models.package import list_models, load_model, package_names, read_golden
+from viscera.models.write import write_package
+
+__all__ = ["list_models", "load_model", "package_names", "read_golden", "write_package"]
