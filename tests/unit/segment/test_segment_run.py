@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from segment_fakes import FunctionEngine, make_model
 
+from segment_fakes import FunctionEngine, make_model
 from viscera.errors import GeometryMismatch, ModelRefused
 from viscera.segment import segment
 
