@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -21,7 +21,10 @@ _PUBLIC = frozenset({"/grpc.health.v1.Health/Check"})
 """Probes show no token; the answer is one word."""
 _HEALTH = "/grpc.health.v1."
 
-_Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:  # only the stubs make it generic
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+else:
+    _Handler = grpc.RpcMethodHandler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

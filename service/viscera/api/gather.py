@@ -50,7 +50,7 @@ def _parse(page: str, role: str) -> dict[str, _Family] | None:
     """Return the page's families, samples labelled; None where a line is no exposition."""
     families: dict[str, _Family] = {}
     current = ""
-    for line in page.splitlines():
+    for line in page.split("\n"):  # not splitlines: labels may hold what it splits at
         if comment := _COMMENT.fullmatch(line):
             word, current, text = comment.groups()
             family = families.setdefault(current, _Family())
