@@ -103,7 +103,13 @@ class Elements:
         """Return the items of a sequence; empty where it is absent."""
         if tag_of(keyword) not in self.ds:
             return ()
-        element = self.ds[tag_of(keyword)]
+        try:
+            element = self.ds[tag_of(keyword)]
+        # Sequences are parsed only now, and damaged ones make pydicom raise anything.
+        except Exception as error:
+            raise DatasetMismatch(
+                f"{self.who}: {keyword} cannot be parsed ({type(error).__name__}): send it again"
+            ) from error
         if element.VR != "SQ":
             raise self._wrong_vr(keyword, element.VR)
         return tuple(Elements(item, self.who) for item in element.value)

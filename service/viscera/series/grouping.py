@@ -59,8 +59,9 @@ def split_where_colliding(
     if not collisions:
         return [list(slices)]
     most = max(map(len, collisions))
+    varying = [k for k in range(len(TRAITS)) if len({each.traits[k] for each in slices}) > 1]
     for count in range(1, _MOST_TRAITS_AT_ONCE + 1):
-        for traits in combinations(range(len(TRAITS)), count):
+        for traits in combinations(varying, count):
             parts = _partition(slices, traits)
             if any(in_order(part).colliding(tolerance) for part in parts):
                 continue
