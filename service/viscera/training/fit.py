@@ -1,0 +1,123 @@
+"""The loop: patches in, averaged weights out. Resumable, and reproducible by number of steps."""
+
+import copy
+import json
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from viscera import log as logs
+from viscera.training.network import UNet
+from viscera.training.pool import Patches
+from viscera.training.recipe import Recipe
+
+log = logs.get(__name__)
+
+
+def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus one minus the mean soft Dice over the labels that the patch shows."""
+    logits = logits.float()
+    cross = functional.cross_entropy(logits, labels)
+    shares = logits.softmax(1).flatten(2)
+    truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).flatten(2).float()
+    overlap = (shares * truth).sum((0, 2))
+    both = shares.sum((0, 2)) + truth.sum((0, 2))
+    shown = truth.sum((0, 2)) > 0
+    shown[0] = False
+    dice = (2 * overlap + 1) / (both + 1)
+    return cross + (1 - dice[shown]).mean() if shown.any() else cross
+
+
+class Fit:
+    """One training run and its state on disk."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        torch.manual_seed(recipe.seed)
+        self._recipe, self._file = recipe, folder / "state.pt"
+        self.network = UNet(recipe.channels).to(memory_format=torch.channels_last_3d)
+        self.averaged = copy.deepcopy(self.network).eval()
+        self._optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+        self._rng = np.random.default_rng(recipe.seed)
+        self.step, self.elapsed_s = 0, 0.0
+
+    def resume(self) -> bool:
+        """Go on from the state on disk; False where there is none."""
+        if not self._file.exists():
+            return False
+        state = torch.load(self._file, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._rng.bit_generator.state = json.loads(state["rng"])
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        return True
+
+    def save(self) -> None:
+        """Write the state; a crash leaves the former one."""
+        part = self._file.with_suffix(".part")
+        state = {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "rng": json.dumps(self._rng.bit_generator.state),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "recipe": json.dumps(asdict(self._recipe)),
+        }
+        torch.save(state, part)
+        part.rename(self._file)
+
+    def run(self, patches: Patches, *, steps: int | None, minutes: float) -> None:
+        """Train until `steps`, or, where that is None, until `minutes` of wall time are spent."""
+        last = time.monotonic()
+        losses: list[float] = []
+        while (done := self._progress(steps, minutes)) < 1:
+            losses.append(self._one(patches, done))
+            now = time.monotonic()
+            self.elapsed_s += now - last
+            last = now
+            if self.step % 50 == 0:
+                mean = round(float(np.mean(losses)), 4)
+                losses.clear()
+                log.info("trained", step=self.step, loss=mean, elapsed_s=round(self.elapsed_s))
+            if self.step % 200 == 0:
+                self.save()
+        self.save()
+
+    def _progress(self, steps: int | None, minutes: float) -> float:
+        return self.step / steps if steps else self.elapsed_s / (minutes * 60)
+
+    def _one(self, patches: Patches, done: float) -> float:
+        rate = min(done / self._recipe.warm_up, 1.0) if self._recipe.warm_up else 1.0
+        rate *= 0.5 * (1 + math.cos(math.pi * done)) * 0.99 + 0.01
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._recipe.learning_rate * rate
+        image, labels = patches.draw(self._rng)
+        x = torch.from_numpy(image)[None, None].to(memory_format=torch.channels_last_3d)
+        truth = torch.from_numpy(labels)[None].long()
+        with torch.autocast("cpu", torch.bfloat16):
+            full, half = self.network(x)
+        loss = loss_of(full, truth)
+        loss = loss + self._recipe.half_weight * loss_of(half, truth[:, ::2, ::2, ::2])
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 12.0)
+        self._optimiser.step()
+        self.step += 1
+        self._average()
+        return float(loss.detach())
+
+    @torch.no_grad()  # type: ignore[untyped-decorator,unused-ignore]  # torch is not in .venv
+    def _average(self) -> None:
+        keep = min(self._recipe.averaging, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.averaged.parameters(), self.network.parameters(), strict=True)
+        for slow, fast in pairs:
+            slow.lerp_(fast, 1 - keep)
