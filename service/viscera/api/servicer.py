@@ -59,15 +59,17 @@ class SegmentationServicer(SegmentationServiceServicer):
         upload = self._open(read_header(requests), call)
         yield pb.SegmentSeriesResponse(accepted=pb.Accepted(job_id=upload.handle))
         upload.take(requests, self._limits)
+        if upload.declared:  # all that was announced is here, whether or not the client is
+            upload.complete()
         yield pb.SegmentSeriesResponse(
             stored=pb.Stored(instances=len(upload.arrivals), size_bytes=upload.size_bytes)
         )
-        # A broken connection can look like a half-close. By now, with an answer sent, it is known.
-        if not upload.declared and not call.is_active():
-            _log.info("upload_broken_off", instances=len(upload.arrivals))
-            return
-        upload.complete()
-        _log.info("upload_complete", instances=len(upload.arrivals), size_bytes=upload.size_bytes)
+        if not upload.declared:
+            # A broken connection can look like a half-close. With an answer sent, it is known.
+            if not call.is_active():
+                _log.info("upload_broken_off", instances=len(upload.arrivals))
+                return
+            upload.complete()
         yield pb.SegmentSeriesResponse(complete=pb.Complete(job_id=upload.handle))
         planned = self._book.await_plan(upload.handle, call)
         if planned is not None:

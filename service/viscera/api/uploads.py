@@ -6,6 +6,7 @@ from typing import Protocol
 
 import grpc
 
+from viscera import log
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import GrpcSettings
 from viscera.domain.sources import Arrival, Origin, SubmissionState
@@ -13,6 +14,7 @@ from viscera.errors import InvalidRequest, JobNotFound
 from viscera.jobs.protocol import IntakeStore, QueryStore
 from viscera.jobs.spool import Spool
 
+_log = log.get(__name__)
 _MB = 1_000_000
 
 Requests = Iterator[pb.SegmentSeriesRequest]
@@ -146,6 +148,7 @@ class Upload:
         self.spool.close_upload(self.handle)
         self.store.record_arrivals(tuple(self.arrivals.values()))
         self.store.close_upload(self.handle)
+        _log.info("upload_complete", instances=len(self.arrivals), size_bytes=self.size_bytes)
 
     def _put(self, pieces: list[bytes]) -> None:
         self.sent += 1
