@@ -1,0 +1,14 @@
+"""Sending results: C-STORE to a PACS, or files into a folder.
+
+In: committed results, one delivery per object and destination, leased from the job store.
+Out: objects at their destinations; each delivery's end, or the time of its next attempt.
+Fails: `PeerUnreachable` (tried again with backoff, never given up), `PeerRefused` and
+`RoundTripMismatch` (the delivery fails and says why). One destination never holds up another.
+"""
+
+from viscera.deliver.dicom import DicomLink, send_dicom
+from viscera.deliver.folder import send_folder
+from viscera.deliver.loop import DeliverLoop
+from viscera.deliver.routes import destinations_for
+
+__all__ = ["DeliverLoop", "DicomLink", "destinations_for", "send_dicom", "send_folder"]

@@ -1,0 +1,111 @@
+"""The sweep: what has expired goes, first the files and then the rows that name them.
+
+In that order a crash between the two is mended by the next sweep.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from viscera import log
+from viscera.jobs.protocol import RetentionStore
+
+_log = log.get(__name__)
+
+# A folder that no row knows may belong to a store that is being restored from a backup.
+_STRANGER_S = 86400.0
+
+
+class SpoolFiles(Protocol):
+    """What the sweep needs of the spool."""
+
+    def remove(self, paths: Sequence[str | Path]) -> None:
+        """Remove instances by their paths relative to the spool's root."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What one sweep removed."""
+
+    submissions: int
+    jobs: int
+    folders: int
+
+
+def sweep(
+    store: RetentionStore,
+    spool: SpoolFiles,
+    results_root: Path,
+    *,
+    keep_instances_days: float,
+    keep_jobs_days: float,
+) -> Swept:
+    """Remove expired instances, results and result folders that never came to count.
+
+    Parameters
+    ----------
+    results_root
+        Holds ``JOB/FENCE/``.
+    keep_instances_days, keep_jobs_days
+        ``spool.keep_days`` and ``jobs.keep_days``.
+
+    Raises
+    ------
+    StoreUnavailable
+        Call again later.
+    """
+    store.hold_reserve()
+    store.refuse_abandoned_uploads(keep_instances_days)
+    swept = Swept(
+        submissions=_sweep_spool(store, spool, keep_instances_days),
+        jobs=_sweep_results(store, results_root, keep_jobs_days),
+        folders=_sweep_folders(store, results_root),
+    )
+    if swept != Swept(submissions=0, jobs=0, folders=0):
+        _log.info("swept", submissions=swept.submissions, jobs=swept.jobs, folders=swept.folders)
+    return swept
+
+
+def _sweep_spool(store: RetentionStore, spool: SpoolFiles, keep_days: float) -> int:
+    expired = store.expired_submissions(keep_days)
+    for submission_id, paths in expired:
+        spool.remove(paths)
+        store.forget_instances(submission_id)
+    return len(expired)
+
+
+def _sweep_results(store: RetentionStore, root: Path, keep_days: float) -> int:
+    expired = store.expired_jobs(keep_days)
+    for job_id in expired:
+        shutil.rmtree(root / job_id, ignore_errors=True)
+        store.forget_job(job_id)
+    return len(expired)
+
+
+def _sweep_folders(store: RetentionStore, root: Path) -> int:
+    """Remove the folders of attempts that died.
+
+    They are listed before the store is asked: a fence that is claimed in between has no folder
+    in the list.
+    """
+    removed = 0
+    for job, attempts in list(_attempts(root)):
+        live = store.live_fences(job.name)
+        if live is None and time.time() - job.stat().st_mtime < _STRANGER_S:
+            continue
+        for attempt in attempts:
+            if attempt.name not in {str(fence) for fence in live or ()}:
+                shutil.rmtree(attempt, ignore_errors=True)
+                removed += 1
+        if live is None:
+            shutil.rmtree(job, ignore_errors=True)
+    return removed
+
+
+def _attempts(root: Path) -> Iterator[tuple[Path, list[Path]]]:
+    for job in root.iterdir() if root.is_dir() else ():
+        if job.is_dir():
+            yield job, [attempt for attempt in job.iterdir() if attempt.is_dir()]
