@@ -74,7 +74,9 @@ def dataset_of(s: Slices, k: int, sop_uid: str | None = None) -> Dataset:
     ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = str(slope), str(intercept), "HU"
     if s.padding is not None:
         ds.add_new("PixelPaddingValue", "SS" if signed else "US", s.padding)
-    ds.PixelData = np.ascontiguousarray(s.stored[k]).astype(s.stored.dtype.newbyteorder("<")).tobytes()
+    ds.PixelData = (
+        np.ascontiguousarray(s.stored[k]).astype(s.stored.dtype.newbyteorder("<")).tobytes()
+    )
     return ds
 
 
@@ -96,7 +98,8 @@ def body(shape: tuple[int, int, int] = (12, 48, 40), seed: int = 0) -> np.ndarra
     rng = np.random.default_rng(seed)
     grid = np.stack(np.meshgrid(*[np.linspace(0, 1, n) for n in shape], indexing="ij"))
     hills = sum(
-        rng.uniform(100, 900) * np.exp(-(((grid - rng.uniform(0, 1, (3, 1, 1, 1))) ** 2).sum(0)) * 12)
+        rng.uniform(100, 900)
+        * np.exp(-(((grid - rng.uniform(0, 1, (3, 1, 1, 1))) ** 2).sum(0)) * 12)
         for _ in range(5)
     )
     hu = -1000 + hills + rng.normal(0, 60, shape)

@@ -20,6 +20,7 @@ from pydicom import dcmread
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage
 from tqdm import tqdm
+
 from viscera.phantom import Phantom, make_phantom, write_series
 
 ROOT = Path(__file__).resolve().parents[2]

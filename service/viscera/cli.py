@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from viscera import __version__, log
 from viscera.config import Settings, describe_settings, load_settings
@@ -56,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+# Generic in type stubs only, hence a string.
+_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def _add_service_commands(commands: _Commands) -> None:
@@ -218,7 +220,8 @@ def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:
     with roles.opened_store(settings) as store:
         for job in store.list_jobs(states=states, limit=options.limit):
             note = job.error_reason or (job.verdict.decision if job.verdict else job.stage)
-            print(f"{job.id}  {job.created_at:%Y-%m-%d %H:%M:%S}  {job.state:<11}{job.model:<24}{note}")
+            when = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
+            print(f"{job.id}  {when}  {job.state:<11}{job.model:<24}{note}")
     return 0
 
 

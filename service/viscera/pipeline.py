@@ -17,10 +17,10 @@ import numpy as np
 
 from viscera import encode, measure, models, segment, series, volume
 from viscera.config import Settings
-from viscera.domain.jobs import Choice, Job, JobKind, Outcome, Plan, PlannedJob
+from viscera.domain.jobs import Choice, Job, JobKind, JobState, Outcome, Plan, PlannedJob
 from viscera.domain.models import Model
-from viscera.domain.results import Presence, ResultFile, Verdict
-from viscera.domain.sources import Stack, Submission
+from viscera.domain.results import OrganMeasurement, Presence, ResultFile, Verdict
+from viscera.domain.sources import Origin, Stack, Submission
 from viscera.domain.volumes import Volume
 from viscera.encode import Predecessor, ResultContext
 from viscera.errors import NoModelForSeries, RejectedInstance, UnusableSeries
@@ -39,7 +39,7 @@ class Segmented:
     """What the network and the measurements say of one volume."""
 
     labels: np.ndarray
-    measurements: tuple[measure.OrganMeasurement, ...]
+    measurements: tuple[OrganMeasurement, ...]
     verdict: Verdict
     engine: str
 
@@ -119,9 +119,7 @@ class Pipeline:
             results=results, verdict=segmented.verdict, modality=loaded.modality, grade=model.grade
         )
 
-    def segment(
-        self, loaded: Volume, model_name: str, report: Report
-    ) -> tuple[Model, Segmented]:
+    def segment(self, loaded: Volume, model_name: str, report: Report) -> tuple[Model, Segmented]:
         """Return the label map of `loaded` on its own grid, its measurements and the verdict."""
         model, engine = self.serve(model_name)
         require_modality(model, loaded.modality)
@@ -150,6 +148,8 @@ class Pipeline:
         """Return the model and its engine, loaded, golden-checked and warm."""
         model = models.load_model(self._settings.models.repo, model_name)
         if model.digest not in self._served:
+            segment.warm_up()
+            volume.warm_up()
             engine = segment.start_engine(
                 model, models.read_golden(model), self._settings.engine, self._metrics
             )
@@ -176,7 +176,7 @@ class Pipeline:
                 folder=folder,
             )
 
-    def _observe_volumes(self, measurements: Sequence[measure.OrganMeasurement]) -> None:
+    def _observe_volumes(self, measurements: Sequence[OrganMeasurement]) -> None:
         for one in measurements:
             if one.presence is Presence.FOUND:
                 self._metrics.organ_volume.labels(one.label.name).observe(one.volume_ml)
@@ -206,16 +206,16 @@ def require_modality(model: Model, modality: str) -> None:
 def refusal_of(choice: Choice, error: UnusableSeries) -> Choice:
     """Turn a choice to segment into a refusal."""
     return Choice(
-        what="refuse", because=str(error), frames=choice.frames, model=choice.model,
+        what="refuse",
+        because=str(error),
+        frames=choice.frames,
+        model=choice.model,
         reason=error.reason,
     )
 
 
-def job_without_store(planned: PlannedJob, stack: Stack, created_at: datetime) -> Job:
-    """Return a job for `viscera segment`, which keeps no rows."""
-    from viscera.domain.jobs import JobState
-    from viscera.domain.sources import Origin
-
+def job_without_store(planned: PlannedJob, series_uid: str, created_at: datetime) -> Job:
+    """Return a running job for `viscera segment`, which keeps no rows."""
     return Job(
         id=planned.key[:32],
         key=planned.key,
@@ -223,8 +223,8 @@ def job_without_store(planned: PlannedJob, stack: Stack, created_at: datetime) -
         submission_id="",
         origin=Origin.FILE,
         principal="local",
-        study_uid=stack.facts.study_uid,
-        series_uid=stack.facts.series_uid,
+        study_uid="",
+        series_uid=series_uid,
         submission_version=1,
         stacks=planned.stacks,
         model=planned.model,

@@ -8,23 +8,26 @@ import json
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from viscera import deliver, log, models, segment, series
+from prometheus_client import generate_latest
+
+from viscera import log, models, segment, series
 from viscera.api.grpc_server import GrpcServer
 from viscera.api.http_server import HttpServer
 from viscera.api.job_metrics import JobCollector
 from viscera.config import Settings
 from viscera.deliver import DeliverLoop, destinations_for
-from viscera.domain.jobs import Job, Outcome
-from viscera.domain.models import Model
-from viscera.encode import Predecessor
-from viscera.errors import InvalidSettings, StoreUnavailable
+from viscera.domain.jobs import Delivery, Job, JobState, Outcome, Plan
+from viscera.domain.results import ResultKind
+from viscera.domain.sources import Submission
+from viscera.encode import Predecessor, read_predecessor
+from viscera.errors import StoreUnavailable
+from viscera.jobs.owners import this_process
 from viscera.jobs.retention import sweep
 from viscera.jobs.spool import Spool
 from viscera.jobs.store import SqlJobStore
@@ -102,11 +105,12 @@ def run(role: str, settings: Settings, stop: threading.Event, ready_fd: int | No
     with ExitStack() as resources:
         store = open_store(settings)
         resources.callback(store.close)
-        metrics.registry.register(JobCollector(store, now)) if role == "work" else None
+        if role == "deliver":  # one role says what the store holds
+            metrics.registry.register(JobCollector(store, now))
         page = HttpServer(
             "127.0.0.1" if ready_fd is not None else settings.http.host,
             0 if ready_fd is not None else settings.http.port,
-            lambda: exposition(metrics.registry),
+            lambda: generate_latest(metrics.registry),
             health=lambda: True,
             ready=ready.is_set,
         )
@@ -164,6 +168,7 @@ def _api(
         spool=open_spool(settings),
         list_models=lambda: models.list_models(settings.models.repo),
         results_root=settings.jobs.results,
+        max_queued=settings.jobs.max_queued,
     )
     server.start()
     resources.callback(server.stop)
@@ -182,15 +187,15 @@ def _work(
     configure_kernels(settings)
     pipeline = Pipeline(settings, metrics)
     resources.callback(pipeline.close)
-    segment.warm_up()
     pipeline.serve(settings.models.default)
     _migrate_until_done(store, stop)
     loop = WorkerLoop(
         store,
         settings.jobs,
-        plan=pipeline.plan,
-        run=partial(_run_job, pipeline, store, metrics, settings),
-        destinations=partial(_destinations, settings),
+        plan=partial(_plan, pipeline, metrics),
+        run=partial(_run, pipeline, store, settings),
+        destinations=partial(_route, settings),
+        committed=partial(_observe, metrics),
     )
     sweeper = threading.Thread(target=_sweep_often, args=(settings, store, stop), daemon=True)
     sweeper.start()
@@ -207,7 +212,15 @@ def _deliver(
     stop: threading.Event,
 ) -> None:
     _migrate_until_done(store, stop)
-    loop = DeliverLoop(store, settings.deliver, settings.jobs.results, metrics=metrics, clock=now)
+    loop = DeliverLoop(
+        store,
+        settings.deliver,
+        settings.jobs.results,
+        metrics=metrics,
+        clock=now,
+        owner=this_process("deliver"),
+        lease_s=settings.jobs.lease_s,
+    )
     announce()
     loop.run(stop)
 
@@ -221,24 +234,86 @@ def configure_kernels(settings: Settings) -> None:
 def _migrate_until_done(store: SqlJobStore, stop: threading.Event) -> None:
     while not stop.is_set():
         try:
-            return store.migrate()
+            store.migrate()
+            return
         except StoreUnavailable as error:
             _log.warning("store_unavailable", error=str(error))
             stop.wait(_MIGRATE_PAUSE_S)
 
 
-def _run_job(
+def _plan(pipeline: Pipeline, metrics: Metrics, submission: Submission) -> Plan:
+    """Plan one submission, and observe how long its series took to arrive and close."""
+    gathered_s = (now() - submission.opened_at).total_seconds()
+    metrics.stage_seconds.labels("receive", "").observe(gathered_s)
+    return pipeline.plan(submission)
+
+
+def _run(
     pipeline: Pipeline,
     store: SqlJobStore,
-    metrics: Metrics,
     settings: Settings,
     job: Job,
-    paths: tuple[Path, ...],
+    paths: Sequence[Path],
     folder: Path,
     report: Report,
 ) -> Outcome:
-    """Run one job and observe how long its series took, from its first instance on."""
-    opened_at = store.get_submission(job.submission_id).opened_at
-    outcome = pipeline.run(job, paths, folder, report, _predecessor(store, job))
-    metrics.series_seconds.labels(outcome.modality).observe((now() - opened_at).total_seconds())
-    return outcome
+    return pipeline.run(job, paths, folder, report, _predecessor(store, settings, job))
+
+
+def _observe(metrics: Metrics, job: Job, submission: Submission, outcome: Outcome) -> None:
+    """Observe how long a series took, from its first instance to its committed result."""
+    took_s = (now() - submission.opened_at).total_seconds()
+    metrics.series_seconds.labels(outcome.modality).observe(took_s)
+
+
+def _route(settings: Settings, job: Job, outcome: Outcome) -> dict[str, tuple[ResultKind, ...]]:
+    return destinations_for(job, outcome.grade, outcome.verdict, settings.deliver)
+
+
+def _predecessor(store: SqlJobStore, settings: Settings, job: Job) -> Predecessor | None:
+    """Return the report that `job`'s will name as the one it follows."""
+    if job.parent_id is None:
+        return None
+    parent = store.get_job(job.parent_id)
+    report = next((file for file in parent.results if file.kind is ResultKind.SR), None)
+    if report is None:
+        return None
+    return read_predecessor(settings.jobs.results / report.path)
+
+
+def _sweep_often(settings: Settings, store: SqlJobStore, stop: threading.Event) -> None:
+    """Remove what has expired, every ten minutes."""
+    spool = open_spool(settings)
+    while True:
+        try:
+            sweep(
+                store,
+                spool,
+                settings.jobs.results.absolute(),
+                keep_instances_days=settings.spool.keep_days,
+                keep_jobs_days=settings.jobs.keep_days,
+            )
+        except (StoreUnavailable, OSError) as error:
+            _log.warning("sweep_postponed", error=type(error).__name__)
+        if stop.wait(_SWEEP_PAUSE_S):
+            return
+
+
+def describe_job(job: Job, deliveries: Sequence[Delivery]) -> Iterator[str]:
+    """Yield one job as lines for people."""
+    yield f"job         {job.id}"
+    yield f"state       {job.state}{f' ({job.stage})' if job.state is JobState.RUNNING else ''}"
+    yield f"series      {job.series_uid} version {job.submission_version} from {job.principal}"
+    yield f"model       {job.model}{f' on {job.engine}' if job.engine else ''}"
+    yield f"created     {job.created_at:%Y-%m-%d %H:%M:%S} UTC, attempts {job.attempts}"
+    if job.error_reason:
+        yield f"error       {job.error_reason}: {job.error_message}"
+    if job.verdict is not None:
+        yield f"verdict     {job.verdict.decision}"
+        for reason in job.verdict.reasons:
+            yield f"            {reason}"
+    for file in job.results:
+        yield f"result      {file.kind:<9}{file.path}  {file.size_bytes} bytes"
+    for one in deliveries:
+        error = f": {one.last_error}" if one.last_error else ""
+        yield f"delivery    {one.file.kind:<9}to {one.destination}: {one.state}{error}"

@@ -148,7 +148,7 @@ def _scrape(child: Child) -> str | None:
         return None
     url = f"http://127.0.0.1:{port}/metrics"
     try:
-        with urllib.request.urlopen(url, timeout=_SCRAPE_TIMEOUT_S) as answer:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=_SCRAPE_TIMEOUT_S) as answer:
             page: bytes = answer.read()
             return page.decode()
     except (OSError, urllib.error.URLError):

@@ -9,13 +9,15 @@ import json
 import tarfile
 from pathlib import Path
 
-import band
-import judges
 import numpy as np
-import peers
 import pydicom
 import pytest
+
+import band
+import judges
+import peers
 import synthetic
+from viscera.domain.organs import AMOS
 
 pytestmark = pytest.mark.e2e
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("band")
-    band.write_band_package(folder / "models" / "band" / "1")
+    band.write_band_package(folder / "models")
     config = peers.write_config(
         folder,
         model_repo=folder / "models",
@@ -42,7 +44,7 @@ def result_of(service, series_uid: str) -> Path:
 
     def found():
         for path in service.out.rglob("volumes.json"):
-            if json.loads(path.read_text())["source"]["series_uid"] == series_uid:
+            if json.loads(path.read_text())["series_uid"] == series_uid:
                 return path.parent
         return None
 
@@ -77,7 +79,7 @@ def assert_right(result: Path, paths: list[Path], scratch: Path) -> None:
     seg = next(p for p in result.glob("*.dcm") if pydicom.dcmread(p).Modality == "SEG")
     assert judges.dciodvfy_errors(seg) == []
     titles = judges.segment_titles(seg)
-    by_title = {label.title: label.value for label in band.LABELS}
+    by_title = {label.title: label.value for label in AMOS}
     # Label 15 is named by PatientSex.
     by_title |= {"Prostate": 15, "Uterus": 15, "Prostate or uterus": 15}
     value_of = {number: by_title[title] for number, title in titles.items()}
@@ -99,7 +101,9 @@ def assert_right(result: Path, paths: list[Path], scratch: Path) -> None:
     for number, value in value_of.items():
         expected_world = np.concatenate(expected_points.pop(value))
         assert len(seen[number]) == len(expected_world)
-        np.testing.assert_allclose(sort_points(seen[number]), sort_points(expected_world), atol=0.02)
+        np.testing.assert_allclose(
+            sort_points(seen[number]), sort_points(expected_world), atol=0.02
+        )
     assert all(points == [] for points in expected_points.values())
 
     volumes = json.loads((result / "volumes.json").read_text())
@@ -177,7 +181,9 @@ X, Y, Z = np.eye(3)
 PERMUTATIONS = [
     pytest.param(signs[0] * p[0], signs[1] * p[1], signs[2] * p[2], id=f"{k}-{signs}")
     for k, p in enumerate(itertools.permutations((X, Y, Z)))
-    for signs in ([(1, 1, 1), (-1, 1, 1), (1, -1, -1)] if k else [(1, 1, 1), (-1, -1, 1), (1, 1, -1)])
+    for signs in (
+        [(1, 1, 1), (-1, 1, 1), (1, -1, -1)] if k else [(1, 1, 1), (-1, -1, 1), (1, 1, -1)]
+    )
 ]
 
 
@@ -247,6 +253,7 @@ def test_same_series_by_dicom_and_by_files_agree(running, tmp_path):
     subprocess.run(command, check=True, capture_output=True)
     offline = next((tmp_path / "cli").rglob("volumes.json"))
     assert_right(offline.parent, paths, tmp_path / "scratch")
-    assert json.loads(offline.read_text())["organs"] == json.loads(
-        (served / "volumes.json").read_text()
-    )["organs"]
+    assert (
+        json.loads(offline.read_text())["organs"]
+        == json.loads((served / "volumes.json").read_text())["organs"]
+    )

@@ -19,6 +19,7 @@ Pixels are never decoded here. ::
 
 from viscera.series.assembly import Assembly, Ignored, assemble, examine, restack
 from viscera.series.closing import close_after
+from viscera.series.headers import read_header
 from viscera.series.part10 import is_part10
 from viscera.series.rules import Chosen, choose
 from viscera.series.stacks import Refused
@@ -33,5 +34,6 @@ __all__ = [
     "close_after",
     "examine",
     "is_part10",
+    "read_header",
     "restack",
 ]
