@@ -1,45 +1,50 @@
 """What the spool reads of an instance: its UIDs, its place, where its data set begins.
 
-Reading stops at Number of Series Related Instances (0020,1209): no pixel is touched.
+Reading stops at Number of Series Related Instances (0020,1209): no pixel is touched, and nothing
+nests: sequences of undefined length are walked with a stack of one flag a level.
 """
 
-import io
 import math
-from collections.abc import Sequence
+import re
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
 
-from pydicom.dataelem import RawDataElement
-from pydicom.filereader import data_element_generator, read_preamble
-from pydicom.tag import BaseTag
-from pydicom.uid import UID
+from viscera.errors import DatasetMismatch, InvalidUID
 
-from viscera.errors import DatasetMismatch, InvalidUID, ServiceError
+Head = Callable[[int], bytes]
+"""Gives the first n bytes of an instance, or all of it where there are less."""
+
+_PREAMBLE_BYTES = 128
+_FIRST_LOOK_BYTES = 1 << 15
 
 _MEDIA_SOP_CLASS = 0x00020002
 _MEDIA_SOP_INSTANCE = 0x00020003
 _TRANSFER_SYNTAX = 0x00020010
+_LAST_META = 0x0002FFFF
 _SOP_CLASS = 0x00080016
 _SOP_INSTANCE = 0x00080018
 _STUDY = 0x0020000D
 _SERIES = 0x0020000E
 _POSITION = 0x00200032
 _EXPECTED_COUNT = 0x00201209
-
-_META: list[BaseTag | int] = [_MEDIA_SOP_CLASS, _MEDIA_SOP_INSTANCE, _TRANSFER_SYNTAX]
-_WANTED: list[BaseTag | int] = [
-    _SOP_CLASS,
-    _SOP_INSTANCE,
-    _STUDY,
-    _SERIES,
-    _POSITION,
-    _EXPECTED_COUNT,
-]
+_META = {_MEDIA_SOP_CLASS, _MEDIA_SOP_INSTANCE, _TRANSFER_SYNTAX}
+_WANTED = {_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _POSITION, _EXPECTED_COUNT}
 
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 # Deflated data sets inflate without bound before a single tag can be read.
 _DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+
+# PS3.5 table 7.1-1: two reserved bytes, then a length of four.
+_LONG_VRS = frozenset(
+    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
+)
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
+_LONGEST_UID = 64
+_UNDEFINED = 0xFFFFFFFF
+_DELIMITERS = 0xFFFE  # PS3.5 7.5: items and delimiters, which have no VR
+_SEQUENCE_END = 0xE0DD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,53 +61,17 @@ class Header:
     """Where the data set begins: after preamble and file meta."""
 
 
-class JoinedBuffers(io.RawIOBase):
-    """A seekable stream over several buffers, without joining them in memory."""
-
-    def __init__(self, buffers: Sequence[memoryview]) -> None:
-        self._buffers = buffers
-        self._size = sum(len(b) for b in buffers)
-        self._at = 0
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always."""
-        return True
-
-    def tell(self) -> int:
-        """Offset in bytes."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move, also beyond the end, as files do."""
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, target: Any) -> int:
-        """Copy what one buffer holds from here on, as much as fits."""
-        room = memoryview(target).cast("B")
-        start = 0
-        for buffer in self._buffers:
-            if self._at < start + len(buffer):
-                piece = buffer[self._at - start :][: len(room)]
-                room[: len(piece)] = piece
-                self._at += len(piece)
-                return len(piece)
-            start += len(buffer)
-        return 0
+class _MoreNeeded(Exception):
+    """The bytes at hand end inside the header."""
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(head: Head) -> Header:
     """Read the identity of one instance in DICOM's file format.
 
     Parameters
     ----------
-    stream
-        At the preamble; seekable.
+    head
+        Its first bytes, as many as it takes.
 
     Raises
     ------
@@ -112,32 +81,35 @@ def read_header(stream: BinaryIO) -> Header:
     InvalidUID
         If a UID is empty or breaks DICOM PS3.5 section 9.
     """
-    try:
-        return _read_header(stream)
-    except ServiceError:
-        raise
-    # pydicom raises whatever hostile bytes provoke: ValueError, struct.error, RecursionError ...
-    except Exception as error:
-        raise DatasetMismatch(
-            f"the data set cannot be parsed ({type(error).__name__}); send it as its transfer "
-            "syntax says"
-        ) from error
+    size = _FIRST_LOOK_BYTES
+    while True:
+        data = head(size)
+        try:
+            return _parse(data, complete=len(data) < size)
+        except _MoreNeeded:
+            if len(data) < size:
+                raise DatasetMismatch(
+                    "the data set cannot be parsed: it ends inside an element; send it as its "
+                    "transfer syntax says"
+                ) from None
+        size *= 4
 
 
-def _read_header(stream: BinaryIO) -> Header:
-    read_preamble(stream, force=False)
-    meta = _elements(stream, implicit=False, little=True, wanted=_META, last=0x0002FFFF)
-    offset = stream.tell()
+def is_uid(text: str) -> bool:
+    """Whether `text` is a UID (PS3.5 section 9). pydicom's own check prints it in a warning."""
+    return len(text) <= _LONGEST_UID and _UID.fullmatch(text) is not None
+
+
+def _parse(data: bytes, complete: bool) -> Header:
+    if data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] != b"DICM":
+        raise DatasetMismatch("no DICM after the preamble; send DICOM's file format (PS3.10)")
+    meta, offset = _values(data, _PREAMBLE_BYTES + 4, "<", False, _META, _LAST_META, complete)
     syntax = _uid(meta, _TRANSFER_SYNTAX, "Transfer Syntax UID")
     if syntax in _DEFLATED:
         raise DatasetMismatch(f"transfer syntax {syntax} is deflated; send it uncompressed")
-    tags = _elements(
-        stream,
-        implicit=syntax == _IMPLICIT_LITTLE,
-        little=syntax != _EXPLICIT_BIG,
-        wanted=_WANTED,
-        last=_EXPECTED_COUNT,
-    )
+    order = ">" if syntax == _EXPLICIT_BIG else "<"
+    implicit = syntax == _IMPLICIT_LITTLE
+    tags, _ = _values(data, offset, order, implicit, _WANTED, _EXPECTED_COUNT, complete)
     if _SOP_CLASS not in tags or _SOP_INSTANCE not in tags:
         raise DatasetMismatch("the data set has no SOP Class UID or no SOP Instance UID")
     header = Header(
@@ -154,22 +126,66 @@ def _read_header(stream: BinaryIO) -> Header:
     return header
 
 
+def _values(
+    data: bytes, at: int, order: str, implicit: bool, wanted: set[int], last: int, complete: bool
+) -> tuple[dict[int, bytes], int]:
+    """Return the values of `wanted`, and where the first element above `last` begins."""
+    found: dict[int, bytes] = {}
+    for tag, start, value_at, length in _elements(data, at, order, implicit):
+        if tag > last:
+            return found, start
+        if tag in wanted:
+            if value_at + length > len(data):
+                raise _MoreNeeded
+            found[tag] = data[value_at : value_at + length]
+        at = value_at + length
+    if at > len(data) or not complete:
+        raise _MoreNeeded
+    return found, len(data)
+
+
 def _elements(
-    stream: BinaryIO, *, implicit: bool, little: bool, wanted: list[BaseTag | int], last: int
-) -> dict[int, bytes]:
-    """Return the raw values of `wanted`; leave `stream` before the first tag above `last`."""
-    elements = data_element_generator(
-        stream,
-        is_implicit_VR=implicit,
-        is_little_endian=little,
-        stop_when=lambda tag, vr, length: tag > last,
-        specific_tags=wanted,
-    )
-    return {
-        int(e.tag): e.value or b""
-        for e in elements
-        if isinstance(e, RawDataElement) and isinstance(e.value, bytes | None)
-    }
+    data: bytes, at: int, order: str, implicit: bool
+) -> Iterator[tuple[int, int, int, int]]:
+    """Give (tag, offset, offset of the value, its length) of each top-level element.
+
+    Sequences of undefined length are passed over; ends where `data` ends.
+    """
+    tag_and_length = struct.Struct(f"{order}HHL").unpack_from
+    # One flag for each open sequence: whether its elements are in implicit VR.
+    levels = [implicit]
+    while at + 8 <= len(data):
+        start = at
+        group, element, length = tag_and_length(data, at)
+        vr, at = b"", at + 8
+        if group == _DELIMITERS:
+            if element == _SEQUENCE_END and len(levels) > 1:
+                levels.pop()
+            at += length if length != _UNDEFINED else 0
+            continue
+        if not levels[-1]:
+            vr, length, at = _explicit(data, at, order, length)
+        if length == _UNDEFINED:
+            # PS3.5 6.2.2 note 2: UN of undefined length holds implicit VR.
+            levels.append(vr in (b"UN", b""))
+            continue
+        if len(levels) == 1:
+            yield (group << 16) | element, start, at, length
+        at += length
+    if at != len(data) or len(levels) > 1:
+        raise _MoreNeeded
+
+
+def _explicit(data: bytes, at: int, order: str, length: int) -> tuple[bytes, int, int]:
+    """Return VR, length and value offset of the element whose first eight bytes end at `at`."""
+    vr = data[at - 4 : at - 2]
+    if vr in _LONG_VRS:
+        if at + 4 > len(data):
+            raise _MoreNeeded
+        return vr, struct.unpack_from(f"{order}L", data, at)[0], at + 4
+    if vr.isalpha() and vr.isupper():
+        return vr, struct.unpack_from(f"{order}H", data, at - 2)[0], at
+    return b"", length, at  # some writers fall back to implicit VR for single elements
 
 
 def _uid(tags: dict[int, bytes], tag: int, name: str) -> str:
@@ -177,7 +193,7 @@ def _uid(tags: dict[int, bytes], tag: int, name: str) -> str:
     text = tags.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
     if not text:
         raise InvalidUID(f"{name} is empty or absent; every instance needs one")
-    if not UID(text).is_valid:
+    if not is_uid(text):
         raise InvalidUID(
             f"{name} is not a UID as DICOM PS3.5 section 9 has it (digits and dots, at most 64)"
         )

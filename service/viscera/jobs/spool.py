@@ -9,7 +9,6 @@ Paths are built from our own names and from hashes, never from peer text.
 """
 
 import hashlib
-import io
 import json
 import os
 import re
@@ -18,13 +17,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
 
 from viscera import log
 from viscera.domain.sources import Arrival, Origin
 from viscera.errors import ConflictingInstance, InvalidRequest, RejectedInstance, SpoolFull
 from viscera.jobs import durable
-from viscera.jobs.part10 import Header, JoinedBuffers, read_header
+from viscera.jobs.part10 import Header, read_header
 
 _log = log.get(__name__)
 
@@ -118,7 +116,7 @@ class Spool:
         """
         pieces = [part10] if isinstance(part10, Buffer) else part10
         buffers = [memoryview(piece).cast("B") for piece in pieces]
-        header = read_header(cast(BinaryIO, io.BufferedReader(JoinedBuffers(buffers))))
+        header = read_header(lambda size: _first(buffers, size))
         target = self._root / self._place(origin, principal, upload, header)
         arrival = _arrival(
             header,
@@ -235,7 +233,7 @@ class Spool:
 
     def _require_same_bytes(self, target: Path, arrival: Arrival) -> None:
         with target.open("rb") as file:
-            header = read_header(file)
+            header = read_header(lambda size: os.pread(file.fileno(), size, 0))
             file.seek(header.data_offset)
             known = hashlib.file_digest(file, "sha256").hexdigest()
         if known != arrival.sha256:
@@ -282,7 +280,7 @@ class Spool:
                 return None
             principal, upload = record.principal, record.upload
         with (self._root / path).open("rb") as file:
-            header = read_header(file)
+            header = read_header(lambda size: os.pread(file.fileno(), size, 0))
             file.seek(header.data_offset)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             status = os.fstat(file.fileno())
@@ -344,6 +342,17 @@ def _checked(name: str) -> str:
 
 def _hash(uid: str) -> str:
     return hashlib.sha256(uid.encode("ascii")).hexdigest()[:32]
+
+
+def _first(buffers: Sequence[memoryview], size: int) -> bytes:
+    """Return the first `size` bytes of `buffers` in one piece, or all there are."""
+    pieces = []
+    for buffer in buffers:
+        if size <= 0:
+            break
+        pieces.append(buffer[:size])
+        size -= len(buffer)
+    return b"".join(pieces)
 
 
 def _digest_after(buffers: Sequence[memoryview], offset: int) -> str:

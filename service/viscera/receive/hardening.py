@@ -81,6 +81,9 @@ class BoundedSocket(AssociationSocket):
             self.event_queue.put("Evt17")
             return False
         if readable:
+            # Acknowledge at once, or a sender with Nagle's algorithm (dcmtk's default) waits
+            # 40 ms for us at the end of every message. The kernel forgets it, so every time.
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
             self._deadline = time.monotonic() + self._pdu_timeout_s
         return readable
 

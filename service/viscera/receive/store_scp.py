@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Self, cast
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event
 
 from viscera import log
 from viscera.domain.sources import Origin
 from viscera.errors import InvalidUID, ServiceError, UnsupportedSOPClass
+from viscera.jobs.part10 import is_uid
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
 from viscera.receive.classes import IMAGES
+from viscera.receive.file_meta import file_header
 from viscera.receive.indexer import Indexer
 from viscera.receive.policy import AdmittedPeer
 from viscera.statuses import outward
@@ -23,7 +23,6 @@ from viscera.statuses import outward
 _log = log.get(__name__)
 
 _SUCCESS = 0x0000
-_PREAMBLE = b"\0" * 128 + b"DICM"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,20 +108,19 @@ class StoreScp:
 
 
 def _file_header(request: StoreRequest) -> bytes:
-    if not UID(request.sop_uid).is_valid:
+    if not is_uid(request.sop_uid):
         raise InvalidUID(
             "the requested SOP Instance UID is not a UID as DICOM PS3.5 section 9 has it"
         )
-    meta = create_file_meta(
-        sop_class_uid=UID(request.sop_class_uid),
-        sop_instance_uid=UID(request.sop_uid),
-        transfer_syntax=UID(request.transfer_syntax_uid),
+    return file_header(
+        sop_class_uid=request.sop_class_uid,
+        sop_uid=request.sop_uid,
+        transfer_syntax_uid=request.transfer_syntax_uid,
     )
-    return _PREAMBLE + encode_file_meta(meta)
 
 
 def _report(request: StoreRequest, error: Exception, reason: str, status: int) -> None:
-    uid = request.sop_uid if UID(request.sop_uid).is_valid else ""
+    uid = request.sop_uid if is_uid(request.sop_uid) else ""
     facts = {"reason": reason, "status": f"0x{status:04X}", "sop_uid": uid}
     if isinstance(error, ServiceError):
         _log.warning("instance_rejected", message=str(error), **facts)
