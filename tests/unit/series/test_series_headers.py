@@ -268,6 +268,13 @@ def test_patients_are_told_apart_without_being_kept(tmp_path):
     assert "4711" not in repr(one)
 
 
+@pytest.mark.parametrize(
+    ("said", "kept"), [("M", "M"), ("f ", "F"), ("O", "O"), ("Doe", ""), ("", "")]
+)
+def test_sex_is_one_of_three_letters_or_unknown(tmp_path, said, kept):
+    assert read_header(write(tmp_path, "a", ct_elements(PatientSex=said))).patient_sex == kept
+
+
 def test_name_and_birth_date_stand_in_for_an_empty_patient_id(tmp_path):
     def patient(**changes):
         return read_header(write(tmp_path, "a", ct_elements(PatientID="", **changes))).patient

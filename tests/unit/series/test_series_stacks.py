@@ -129,6 +129,13 @@ def test_many_missing_slices_are_counted_and_the_first_named():
     assert len(str(error)) < 400
 
 
+def test_half_the_gaps_doubled_are_missing_slices_not_uneven_ones():
+    heights = np.concatenate([[0], np.cumsum([5.0] * 5 + [10.0] * 5)])
+    error = only_error(make_slices([(0, 0, z) for z in heights]))
+    assert isinstance(error, IncompleteSeries)
+    assert "5 slices are missing" in str(error)
+
+
 @given(count=counts, data=st.data())
 def test_every_doubled_position_is_refused_by_name(count, data):
     positions = line(count)
