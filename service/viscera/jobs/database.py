@@ -87,8 +87,6 @@ class Database:
 
     def migrate(self) -> None:
         """Bring the schema to this version's; safe when several roles start at once."""
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._named_errors(), self._alone(), self._writer.begin() as connection:
             config = Config()
             config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
@@ -111,6 +109,7 @@ class Database:
     def _alone(self) -> Iterator[None]:
         """Hold off the other roles: by a lock file, or by PostgreSQL's advisory lock."""
         if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
             with self._file.with_name(f"{self._file.name}.lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
