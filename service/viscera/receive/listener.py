@@ -7,6 +7,7 @@ from collections import Counter
 from typing import cast
 
 import structlog
+from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 from pynetdicom import _config, evt
 from pynetdicom.ae import ApplicationEntity
@@ -74,10 +75,7 @@ class Listener:
         OSError
             If the address cannot be bound.
         """
-        # Both are global to pynetdicom. Its own log prints what peers write; its UID check
-        # aborts the association where `StoreScp` names the fault and goes on.
-        _config.LOG_HANDLER_LEVEL = "none"
-        _config.VALIDATORS["UI"] = lambda uid: (True, "")
+        _quiet_libraries()
         for peer in self._settings.peers:
             # A process that died may have left another number behind.
             self._index.note_associations(peer.name, 0)
@@ -161,6 +159,17 @@ class Listener:
     def _count_open(self, peer: AdmittedPeer, change: int) -> None:
         self._metrics.associations_open.inc(change)
         self._index.note_associations(peer.name, self._admissions.open_now(peer.name))
+
+
+def _quiet_libraries() -> None:
+    """Set what is global to pynetdicom and pydicom.
+
+    Their logs and warnings print what peers write, and pynetdicom's check of UIDs aborts the
+    association where `StoreScp` names the fault and goes on.
+    """
+    _config.LOG_HANDLER_LEVEL = "none"
+    _config.VALIDATORS["UI"] = lambda uid: (True, "")
+    pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
 
 
 def _contexts(association: BoundedAssociation, peer: AdmittedPeer) -> list[PresentationContext]:

@@ -1,0 +1,150 @@
+"""A listener in this process, a store that can be switched off, and peers to talk to it."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, Association
+
+from viscera.config import DicomSettings, Peer
+from viscera.domain.sources import Arrival
+from viscera.errors import StoreUnavailable
+from viscera.jobs.spool import Spool
+from viscera.metrics import Metrics
+from viscera.receive import Indexer, Listener
+
+PACS = Peer(name="pacs", ae_title="PACS", networks=("127.0.0.0/8",))
+
+
+class FakeStore:
+    """An `IntakeStore` in memory; `down` makes every call fail."""
+
+    def __init__(self) -> None:
+        self.down = False
+        self.poison: str | None = None
+        self.rows: dict[str, Arrival] = {}
+        self.batches: list[int] = []
+        self.associations: list[tuple[str, int]] = []
+        self.uploads: list[tuple[str, ...]] = []
+        self.asked = 0
+        self._lock = threading.Lock()
+
+    def _answer(self) -> None:
+        self.asked += 1
+        if self.down:
+            raise StoreUnavailable("switched off")
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        with self._lock:
+            self._answer()
+            if any(a.sop_uid == self.poison for a in arrivals):
+                raise ValueError("a row that no store takes")
+            self.batches.append(len(arrivals))
+            self.rows |= {a.path.as_posix(): a for a in arrivals}
+
+    def note_associations(self, principal: str, open_now: int) -> None:
+        with self._lock:
+            self._answer()
+            self.associations.append((principal, open_now))
+
+    def open_upload(self, upload: str, principal: str, model: str) -> None:
+        with self._lock:
+            self._answer()
+            self.uploads.append(("open", upload, principal, model))
+
+    def close_upload(self, upload: str) -> None:
+        with self._lock:
+            self._answer()
+            self.uploads.append(("close", upload, *sorted(self.rows)))
+
+    def known_paths(self) -> set[str]:
+        with self._lock:
+            self._answer()
+            return set(self.rows)
+
+
+@dataclass
+class Receiver:
+    """What `receiver` runs."""
+
+    spool: Spool
+    store: FakeStore
+    metrics: Metrics
+    listener: Listener
+    index: Indexer
+
+    def files(self) -> list[Path]:
+        return sorted(p for p in self.spool.root.rglob("*") if p.is_file())
+
+    def count(self, outcome: str, reason: str = "") -> float:
+        labels = {"outcome": outcome, "reason": reason}
+        value = self.metrics.registry.get_sample_value("viscera_instances_total", labels)
+        return value or 0.0
+
+    def associations_open(self) -> float:
+        value = self.metrics.registry.get_sample_value("viscera_associations_open")
+        assert value is not None
+        return value
+
+
+@contextmanager
+def receiver(
+    root: Path,
+    *,
+    reserve_bytes: int = 0,
+    max_pending: int = 1000,
+    store: FakeStore | None = None,
+    **settings: object,
+) -> Iterator[Receiver]:
+    """Run a listener on loopback; `settings` are those of `DicomSettings`."""
+    spool = Spool(root, reserve_bytes=reserve_bytes, clock=lambda: datetime.now(UTC))
+    store, metrics = store or FakeStore(), Metrics()
+    index = Indexer(store, spool, max_pending=max_pending)
+    dicom = DicomSettings(**{"host": "127.0.0.1", "port": 0, "peers": (PACS,), **settings})
+    listener = Listener(dicom, spool, index, metrics)
+    index.start()
+    listener.start()
+    try:
+        yield Receiver(spool, store, metrics, listener, index)
+    finally:
+        listener.stop()
+        index.stop()
+
+
+@dataclass
+class Sender:
+    """pynetdicom as SCU."""
+
+    port: int
+    calling: str = "PACS"
+    called: str = "VISCERA"
+    address: str = "127.0.0.1"
+    contexts: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    @contextmanager
+    def association(self) -> Iterator[Association]:
+        ae = AE(self.calling)
+        for sop_class, syntaxes in self.contexts:
+            ae.add_requested_context(sop_class, syntaxes)
+        assoc = ae.associate(
+            "127.0.0.1", self.port, ae_title=self.called, bind_address=(self.address, 0)
+        )
+        try:
+            yield assoc
+        finally:
+            if assoc.is_established:
+                assoc.release()
+
+    def send(self, *datasets: Dataset) -> list[int]:
+        """Return the status of each; -1 where the association was not accepted."""
+        self.contexts = self.contexts or [
+            (ds.SOPClassUID, [ds.file_meta.TransferSyntaxUID]) for ds in datasets[:1]
+        ]
+        with self.association() as assoc:
+            if not assoc.is_established:
+                return [-1] * len(datasets)
+            return [assoc.send_c_store(ds).Status for ds in datasets]
