@@ -53,10 +53,12 @@ def native_frames(file: BinaryIO, header: PixelHeader, work: FrameWork) -> Itera
 def _start_of_pixels(
     file: BinaryIO, header: PixelHeader, work: FrameWork, order: str, needed: int
 ) -> int:
-    if UID(header.transfer_syntax_uid).is_implicit_VR:
-        group, element, length = struct.unpack(f"{order}HHL", file.read(8))
-    else:
-        group, element, length = struct.unpack(f"{order}HH4xL", file.read(12))
+    implicit = UID(header.transfer_syntax_uid).is_implicit_VR
+    layout = struct.Struct(f"{order}HHL" if implicit else f"{order}HH4xL")
+    start = file.read(layout.size)
+    if len(start) < layout.size:
+        raise UndecodablePixels(f"instance {work.sop_uid}: it has no pixel data; send it again")
+    group, element, length = layout.unpack(start)
     there = min(length, header.file_bytes - file.tell())
     if (group, element) != _PIXEL_DATA or there < needed:
         raise UndecodablePixels(
