@@ -303,7 +303,7 @@ def test_what_the_store_missed_is_there_after_a_restart(
     """As if the api was killed between the marker on disk and the rows."""
     with serving(house) as server, stub(server) as api, monkeypatch.context() as patch:
         patch.setattr(house.store, "record_arrivals", lambda arrivals: 1 / 0)
-        call = api.SegmentSeries(iter(upload(series)))
+        call = api.SegmentSeries(iter(upload(series, declared=len(series))))
         handle = next(call).accepted.job_id
         assert refusal_of(lambda: list(call))[1] == "ServiceError"
     assert house.store.get_submission(handle).paths == ()
@@ -324,3 +324,17 @@ def test_a_stopping_server_sends_its_clients_on_and_keeps_the_job(
         answer = refusal_of(lambda: list(call))
         assert answer == (grpc.StatusCode.UNAVAILABLE, "ShuttingDown", True)
     assert house.store.list_jobs(submission_id=handle)[0].state is JobState.QUEUED
+
+
+def test_a_real_series_reaches_the_spool_byte_for_byte(
+    shared_data: Path, house: House, api: SegmentationServiceStub
+) -> None:
+    paths = sorted((shared_data / "series" / "ge_abdomen_35x5mm").glob("*.dcm"))
+    call = api.SegmentSeries(requests(paths))
+    while next(call).WhichOneof("part") != "complete":
+        pass
+    call.cancel()
+    submission = house.plan()
+    assert submission is not None
+    assert {p.read_bytes() for p in submission.paths} == {p.read_bytes() for p in paths}
+    assert len(submission.paths) == len(paths) == 35

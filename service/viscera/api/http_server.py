@@ -9,7 +9,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from viscera import log
 
@@ -22,11 +22,6 @@ _PLAIN = "text/plain; charset=utf-8"
 _SLOWEST_CLIENT_S = 10.0
 
 Answer = tuple[HTTPStatus, str, bytes]
-
-
-def exposition(registry: CollectorRegistry) -> bytes:
-    """Return the page of one registry in Prometheus' text format."""
-    return generate_latest(registry)
 
 
 class HttpServer:

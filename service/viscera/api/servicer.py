@@ -61,6 +61,8 @@ class SegmentationServicer(SegmentationServiceServicer):
         upload.take(requests, self._limits)
         if upload.declared:  # all that was announced is here, whether or not the client is
             upload.complete()
+        else:
+            upload.record()
         yield pb.SegmentSeriesResponse(
             stored=pb.Stored(instances=len(upload.arrivals), size_bytes=upload.size_bytes)
         )

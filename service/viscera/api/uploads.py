@@ -1,6 +1,7 @@
 """A client's stream of chunks becomes instances in the spool."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from viscera import log
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import GrpcSettings
 from viscera.domain.sources import Arrival, Origin, SubmissionState
-from viscera.errors import InvalidRequest, JobNotFound
+from viscera.errors import InvalidRequest, JobNotFound, StoreUnavailable
 from viscera.jobs.protocol import IntakeStore, QueryStore
 from viscera.jobs.spool import Spool
 
@@ -131,6 +132,25 @@ class Upload:
             If the client went before.
         """
         try:
+            self._take(requests, limits)
+        except Exception:
+            with suppress(StoreUnavailable):  # the spool is scanned at the next start
+                self.record()
+            raise
+
+    def record(self) -> None:
+        """Give the store the rows: retention removes what has some, also where no more comes."""
+        self.store.record_arrivals(tuple(self.arrivals.values()))
+
+    def complete(self) -> None:
+        """Close the upload, on disk first: a crash from here on loses nothing."""
+        self.spool.close_upload(self.handle)
+        self.record()
+        self.store.close_upload(self.handle)
+        _log.info("upload_complete", instances=len(self.arrivals), size_bytes=self.size_bytes)
+
+    def _take(self, requests: Requests, limits: Limits) -> None:
+        try:
             for pieces in split(requests, limits):
                 self._put(pieces)
         except grpc.RpcError:
@@ -143,30 +163,23 @@ class Upload:
                 f"{self.sent} instances came, the header declared {self.declared}; send all again"
             )
 
-    def complete(self) -> None:
-        """Close the upload, on disk first: a crash from here on loses nothing."""
-        self.spool.close_upload(self.handle)
-        self.store.record_arrivals(tuple(self.arrivals.values()))
-        self.store.close_upload(self.handle)
-        _log.info("upload_complete", instances=len(self.arrivals), size_bytes=self.size_bytes)
-
     def _put(self, pieces: list[bytes]) -> None:
         self.sent += 1
         stored = self.spool.put(
             origin=Origin.GRPC, principal=self.principal, upload=self.handle, part10=pieces
         )
         arrival = stored.arrival
-        first = next(iter(self.arrivals.values()), arrival)
+        self.arrivals[arrival.sop_uid] = arrival
+        first = next(iter(self.arrivals.values()))
         if arrival.series_uid != first.series_uid:
             raise InvalidRequest(
                 f"instance {arrival.sop_uid} is of series {arrival.series_uid}, the upload began "
                 f"with {first.series_uid}; send each series in a call of its own"
             )
-        self.arrivals[arrival.sop_uid] = arrival
 
 
 def recover_uploads(spool: Spool, store: DoorStore) -> int:
-    """Give the store what a crash kept from it: uploads that are complete on disk.
+    """Give the store what a crash kept from it: rows of uploads, and that some are complete.
 
     Returns
     -------
@@ -178,15 +191,19 @@ def recover_uploads(spool: Spool, store: DoorStore) -> int:
     StoreUnavailable
         Call again later.
     """
-    complete = {u.upload: u for u in spool.uploads() if u.closed}
-    missing: dict[str, list[Arrival]] = {handle: [] for handle in complete if _open(store, handle)}
-    for arrival in spool.scan(store.known_paths()) if complete else ():
-        if arrival.upload in complete:
+    uploads = {upload.upload: upload for upload in spool.uploads()}
+    missing: dict[str, list[Arrival]] = {
+        handle: [] for handle, upload in uploads.items() if upload.closed and _open(store, handle)
+    }
+    for arrival in spool.scan(store.known_paths()) if uploads else ():
+        if arrival.upload in uploads:
             missing.setdefault(arrival.upload, []).append(arrival)
     for handle, arrivals in missing.items():
-        store.open_upload(handle, complete[handle].principal, complete[handle].model)
+        upload = uploads[handle]
+        store.open_upload(handle, upload.principal, upload.model)
         store.record_arrivals(arrivals)
-        store.close_upload(handle)
+        if upload.closed:
+            store.close_upload(handle)
     return len(missing)
 
 

@@ -199,12 +199,29 @@ def test_recovery_leaves_alone_what_is_incomplete_or_settled(
 ) -> None:
     upload = begin(0)
     upload.take(iter([chunk(make_instance(1))]), WIDE)
+    upload.record()
     assert recover_uploads(spool, store) == 0
     upload.complete()
     store.settle("h1")
     assert store.submissions["h1"].state is SubmissionState.CLOSED
     assert recover_uploads(spool, store) == 0
     assert store.closed == ["h1"]
+
+
+def test_what_came_of_a_broken_upload_has_rows_for_retention_to_find(
+    begin: Callable[[int], Upload],
+    spool: Spool,
+    store: MemoryStore,
+    make_instance: Callable[..., bytes],
+) -> None:
+    requests = [chunk(make_instance(1)), chunk(b"not DICOM")]
+    with pytest.raises(RejectedInstance):
+        begin(0).take(iter(requests), WIDE)
+    assert [a.sop_uid for a in store.arrivals.values()] == ["1.2.3.4.1"]
+    store.arrivals.clear()  # as if the api had died just before
+    assert recover_uploads(spool, store) == 1
+    assert [a.sop_uid for a in store.arrivals.values()] == ["1.2.3.4.1"]
+    assert store.closed == []
 
 
 def test_the_client_sends_what_the_files_hold(tmp_path: Path) -> None:
