@@ -33,7 +33,7 @@ def verdict_words(verdict: Verdict) -> str:
     """Say what was decided, in one line without the reasons."""
     match verdict.decision:
         case Decision.DELIVER:
-            return "Automatic checks found nothing to object to."
+            return "No automatic check objected."
         case Decision.FLAG:
             return "Automatic checks ask for a closer look:"
         case Decision.WITHHOLD:

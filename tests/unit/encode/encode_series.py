@@ -55,14 +55,17 @@ def positions(orientation, step_mm=2.5, count=SHAPE[0]) -> np.ndarray:
     return np.array([-20.0, 11.0, 300.0]) + np.arange(count)[:, None] * step_mm * normal
 
 
-def write_single_frames(folder: Path, orientation=AXIAL, modality="CT", **more) -> list[Path]:
+def write_single_frames(
+    folder: Path, orientation=AXIAL, modality="CT", shape=SHAPE, **more
+) -> list[Path]:
     sop_class, paths = CTImageStorage if modality == "CT" else MRImageStorage, []
-    for k, position in enumerate(positions(orientation)):
+    for k, position in enumerate(positions(orientation, count=shape[0])):
         ds = _header(sop_class, f"{SERIES}.{k + 1}", modality)
         ds.ImageOrientationPatient, ds.PixelSpacing = list(orientation), list(SPACING)
         ds.ImagePositionPatient = [pydicom.valuerep.DSfloat(x, auto_format=True) for x in position]
         ds.SliceThickness, ds.InstanceNumber = 2.5, k + 1
-        ds.PixelData = np.full(SHAPE[1:], k, dtype=np.int16).tobytes()
+        ds.Rows, ds.Columns = shape[1:]
+        ds.PixelData = np.full(shape[1:], k, dtype=np.int16).tobytes()
         for keyword, value in more.items():
             setattr(ds, keyword, value)
             if value is None:

@@ -10,7 +10,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk  # noqa: N813  # the name that its manual uses
+import SimpleITK as sitk
 from encode_series import (
     AXIAL,
     CORONAL,

@@ -35,9 +35,10 @@ def _segment(group) -> int:
     return item.referenced_segment_numbers[0]
 
 
-@pytest.fixture
-def real(shared_data, tmp_path):
+@pytest.fixture(scope="module")
+def real(shared_data, tmp_path_factory):
     """Return (SEG, SR, measurements) of the real series with a made-up label map."""
+    tmp_path = tmp_path_factory.mktemp("real")
     paths = sorted((shared_data / "series" / "ge_abdomen_35x5mm").glob("*.dcm"))
     stack = stack_of(paths)
     volume = volume_of(stack)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813  # the name that its manual uses
+import SimpleITK as sitk
 
 from viscera.domain.geometry import Geometry
 from viscera.domain.models import Grade, Model, Normalisation, NormalisationScheme
