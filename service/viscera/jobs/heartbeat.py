@@ -68,11 +68,7 @@ class Heartbeat:
     def close(self) -> None:
         """End the child. Idempotent."""
         with self._lock:
-            child, self._child = self._child, None
-        if child is not None and child.stdin is not None:
-            with suppress(BrokenPipeError):
-                child.stdin.close()
-            child.wait()
+            self._end()
 
     def ensure(self) -> None:
         """Start the child if it is not there, and tell it everything that is held."""
@@ -91,6 +87,7 @@ class Heartbeat:
 
     def _start(self) -> None:
         if self._child is not None:
+            self._end()
             _log.warning("heartbeat_restarted")
         self._child = subprocess.Popen(
             [sys.executable, "-m", "viscera.jobs.heartbeat"], stdin=subprocess.PIPE
@@ -102,6 +99,13 @@ class Heartbeat:
         except OSError:
             # Ended at once; the next call tries again, and reports extend the lease meanwhile.
             _log.error("heartbeat_ended")
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is not None and child.stdin is not None:
+            with suppress(BrokenPipeError):
+                child.stdin.close()
+            child.wait()
 
     def _send(self, line: dict[str, object]) -> None:
         if self._child is None or self._child.stdin is None:
@@ -171,7 +175,7 @@ def _serve(pipe: Pipe) -> None:
     lease_s = float(hello["lease_s"])
     database, time = Database(hello["url"]), Timekeeper(partial(datetime.now, UTC))
     held: dict[str, Held] = {}
-    due_s = monotonic() + lease_s / 3
+    due_s = monotonic()  # one that is started again may be late already
     while True:
         line = pipe.line(max(0.0, due_s - monotonic()))
         if line is not None:

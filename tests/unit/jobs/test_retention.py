@@ -1,0 +1,119 @@
+import os
+import time as clock
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from store_rows import Time, finish, open_store, submit
+from viscera.jobs.retention import Swept, sweep
+from viscera.jobs.store import SqlJobStore
+
+DAY_S = 86400
+
+
+class Spool:
+    """Keeps what it was told to remove."""
+
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+
+    def remove(self, paths: Sequence[str | Path]) -> None:
+        self.removed += map(str, paths)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def store(tmp_path: Path, time: Time) -> Iterator[SqlJobStore]:
+    opened = open_store(f"sqlite:///{tmp_path}/viscera.db", tmp_path, time)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+def swept(store: SqlJobStore, spool: Spool, root: Path) -> Swept:
+    return sweep(store, spool, root, keep_instances_days=7, keep_jobs_days=30)
+
+
+def attempt(root: Path, job_id: str, fence: int) -> Path:
+    folder = root / job_id / str(fence)
+    folder.mkdir(parents=True)
+    (folder / "seg").write_text("x")
+    return folder
+
+
+def test_instances_go_first_and_results_later(
+    store: SqlJobStore, time: Time, tmp_path: Path
+) -> None:
+    root, spool = tmp_path / "results", Spool()
+    submit(store, time, "k")
+    claim, job = finish(store)
+    folder = attempt(root, job.id, claim.fence)
+    for _ in range(2):
+        delivery = store.claim_delivery("d")
+        assert delivery is not None
+        store.delivered(delivery[0])
+    assert swept(store, spool, root) == Swept(submissions=0, jobs=0, folders=0)
+    time.pass_by(8 * DAY_S)
+    assert swept(store, spool, root) == Swept(submissions=1, jobs=0, folders=0)
+    assert len(spool.removed) == 3
+    assert folder.is_dir()
+    time.pass_by(30 * DAY_S)
+    assert swept(store, spool, root) == Swept(submissions=0, jobs=1, folders=0)
+    assert not folder.parent.exists()
+    assert store.get_job(job.id).results == ()
+
+
+def test_what_is_not_delivered_stays(store: SqlJobStore, time: Time, tmp_path: Path) -> None:
+    root = tmp_path / "results"
+    submit(store, time, "k")
+    claim, job = finish(store)
+    folder = attempt(root, job.id, claim.fence)
+    time.pass_by(400 * DAY_S)
+    swept(store, Spool(), root)
+    assert folder.is_dir()
+    assert store.get_job(job.id).results != ()
+
+
+def test_folders_of_dead_attempts_go_and_living_ones_stay(
+    store: SqlJobStore, time: Time, tmp_path: Path
+) -> None:
+    root = tmp_path / "results"
+    submit(store, time, "k1", upload="u1", principal="c")
+    submit(store, time, "k2", upload="u2", principal="c")
+    store.claim_job("w")
+    time.pass_by(31)
+    running = store.claim_job("w")
+    assert running is not None
+    claim, done = finish(store)
+    dead = [attempt(root, running[1].id, 1), attempt(root, done.id, claim.fence + 7)]
+    alive = [attempt(root, running[1].id, running[0].fence), attempt(root, done.id, claim.fence)]
+    young, old = attempt(root, "stranger", 1), attempt(root, "leftover", 1)
+    past_s = clock.time() - 2 * DAY_S
+    os.utime(old.parent, (past_s, past_s))
+    assert swept(store, Spool(), root).folders == 3
+    assert [f.exists() for f in dead] == [False, False]
+    assert [f.exists() for f in alive] == [True, True]
+    assert young.exists()
+    assert not old.parent.exists()
+
+
+def test_a_sweep_that_died_between_files_and_rows_is_finished_by_the_next(
+    store: SqlJobStore, time: Time, tmp_path: Path
+) -> None:
+    class Dying(Spool):
+        def remove(self, paths: Sequence[str | Path]) -> None:
+            raise KeyboardInterrupt
+
+    submit(store, time, "k")
+    finish(store, ())
+    time.pass_by(8 * DAY_S)
+    with pytest.raises(KeyboardInterrupt):
+        swept(store, Dying(), tmp_path / "results")
+    assert len(store.known_paths()) == 3
+    assert swept(store, Spool(), tmp_path / "results").submissions == 1
+    assert store.known_paths() == set()
