@@ -1,6 +1,7 @@
 """The command line: reads the settings once, builds objects once, stops on SIGTERM."""
 
 import argparse
+import importlib
 import signal
 import sys
 import threading
@@ -154,12 +155,13 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _role(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import roles
+    from viscera.roles.parts import Face, die_with
 
     log.configure(settings.log, options.role)
     if options.parent is not None:
-        roles.die_with(options.parent)
-    roles.run(options.role, settings, stop_on_signals(), options.ready_fd)
+        die_with(options.parent)
+    role = importlib.import_module(f"viscera.roles.{options.role}")
+    role.run(Face(options.role, settings, options.ready_fd), stop_on_signals())
     return 0
 
 
@@ -213,11 +215,11 @@ def _model_check(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import roles
     from viscera.domain.jobs import JobState
+    from viscera.roles.parts import opened_store
 
     states = [JobState(state) for state in options.state]
-    with roles.opened_store(settings) as store:
+    with opened_store(settings) as store:
         for job in store.list_jobs(states=states, limit=options.limit):
             note = job.error_reason or (job.verdict.decision if job.verdict else job.stage)
             when = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
@@ -226,28 +228,29 @@ def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _jobs_show(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import roles
+    from viscera.jobs.text import describe_job
+    from viscera.roles.parts import opened_store
 
-    with roles.opened_store(settings) as store:
+    with opened_store(settings) as store:
         job = store.get_job(options.job_id)
-        for line in roles.describe_job(job, store.deliveries(job.id)):
+        for line in describe_job(job, store.deliveries(job.id)):
             print(line)
     return 0
 
 
 def _jobs_retry(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import roles
+    from viscera.roles.parts import opened_store
 
-    with roles.opened_store(settings) as store:
+    with opened_store(settings) as store:
         print(f"{options.job_id} is {store.retry(options.job_id).state}")
     return 0
 
 
 def _why(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import roles
+    from viscera.roles.parts import opened_store
 
     found = False
-    with roles.opened_store(settings) as store:
+    with opened_store(settings) as store:
         for submission, choices, refusal in store.why(options.series_uid):
             found = True
             print(

@@ -12,6 +12,7 @@ def configure(settings: LogSettings, role: str) -> None:
     """Send structlog's and the standard library's records to stderr in one format."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _name_role(role),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -40,7 +41,18 @@ def configure(settings: LogSettings, role: str) -> None:
     # Below warnings these two print data sets and association details.
     for name in ("pynetdicom", "pydicom", "alembic", "highdicom"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    structlog.contextvars.bind_contextvars(role=role)
+
+
+def _name_role(role: str) -> structlog.typing.Processor:
+    """Name the role on every line; context variables would not reach other libraries' threads."""
+
+    def add(
+        logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        event.setdefault("role", role)
+        return event
+
+    return add
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

@@ -65,7 +65,7 @@ class Pipeline:
         """
         with self._metrics.stage("stack"):
             try:
-                assembly = series.assemble(submission.paths, self._settings.series)
+                assembly = series.examine(submission.paths, self._settings.series)
             except (UnusableSeries, RejectedInstance) as error:
                 return Plan(refusal=f"{error.reason}: {error}")
             default = submission.model or self._settings.models.default

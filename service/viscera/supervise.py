@@ -54,7 +54,7 @@ class Supervisor:
     """Starts the roles, watches them, serves the gathered page."""
 
     def __init__(self, arguments: Sequence[str], http: HttpSettings) -> None:
-        """`arguments` follow the role's name on each child's command line."""
+        """`arguments` stand before the role's name on each child's command line."""
         self._arguments = list(arguments)
         self._children = [Child(role) for role in ROLES]
         self._http = HttpServer(
@@ -109,7 +109,7 @@ class Supervisor:
 
     def _start(self, child: Child) -> None:
         reader, writer = os.pipe()
-        command = [sys.executable, "-m", "viscera", child.role, *self._arguments]
+        command = [sys.executable, "-m", "viscera", *self._arguments, child.role]
         command += ["--ready-fd", str(writer), "--parent", str(os.getpid())]
         child.process = subprocess.Popen(command, pass_fds=(writer,), stdin=subprocess.DEVNULL)
         os.close(writer)

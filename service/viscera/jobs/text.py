@@ -1,0 +1,25 @@
+"""A job as lines for people."""
+
+from collections.abc import Iterator, Sequence
+
+from viscera.domain.jobs import Delivery, Job, JobState
+
+
+def describe_job(job: Job, deliveries: Sequence[Delivery]) -> Iterator[str]:
+    """Yield one job as lines for people."""
+    yield f"job         {job.id}"
+    yield f"state       {job.state}{f' ({job.stage})' if job.state is JobState.RUNNING else ''}"
+    yield f"series      {job.series_uid} version {job.submission_version} from {job.principal}"
+    yield f"model       {job.model}{f' on {job.engine}' if job.engine else ''}"
+    yield f"created     {job.created_at:%Y-%m-%d %H:%M:%S} UTC, attempts {job.attempts}"
+    if job.error_reason:
+        yield f"error       {job.error_reason}: {job.error_message}"
+    if job.verdict is not None:
+        yield f"verdict     {job.verdict.decision}"
+        for reason in job.verdict.reasons:
+            yield f"            {reason}"
+    for file in job.results:
+        yield f"result      {file.kind:<9}{file.path}  {file.size_bytes} bytes"
+    for one in deliveries:
+        error = f": {one.last_error}" if one.last_error else ""
+        yield f"delivery    {one.file.kind:<9}to {one.destination}: {one.state}{error}"

@@ -1,0 +1,28 @@
+"""The gRPC door."""
+
+import threading
+from contextlib import closing
+
+from viscera import models
+from viscera.api.grpc_server import GrpcServer
+from viscera.metrics import Metrics
+from viscera.roles.parts import Face, migrate_until_done, open_spool, open_store
+
+
+def run(face: Face, stop: threading.Event) -> None:
+    """Answer calls until `stop` is set."""
+    settings = face.settings
+    with closing(open_store(settings)) as store, face.shown(Metrics()) as announce:
+        migrate_until_done(store, stop)
+        server = GrpcServer(
+            settings.grpc,
+            store=store,
+            spool=open_spool(settings),
+            list_models=lambda: models.list_models(settings.models.repo),
+            results_root=settings.jobs.results,
+            max_queued=settings.jobs.max_queued,
+        )
+        server.start()
+        announce(grpc_port=server.port)
+        stop.wait()
+        server.stop()

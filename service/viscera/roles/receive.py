@@ -1,0 +1,25 @@
+"""The DICOM listener."""
+
+import threading
+from contextlib import closing
+
+from viscera.metrics import Metrics
+from viscera.receive import Indexer, Listener
+from viscera.roles.parts import Face, migrate_until_done, open_spool, open_store
+
+
+def run(face: Face, stop: threading.Event) -> None:
+    """Receive until `stop` is set."""
+    settings, metrics = face.settings, Metrics()
+    with closing(open_store(settings)) as store, face.shown(metrics) as announce:
+        # Receiving goes on while the database is down, from the first second.
+        threading.Thread(target=migrate_until_done, args=(store, stop), daemon=True).start()
+        spool = open_spool(settings)
+        index = Indexer(store, spool)
+        listener = Listener(settings.dicom, spool, index, metrics)
+        index.start()
+        listener.start()
+        announce(dicom_port=listener.port)
+        stop.wait()
+        listener.stop()
+        index.stop()

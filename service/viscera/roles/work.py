@@ -1,0 +1,109 @@
+"""The worker: plans submissions, runs jobs, sweeps what has expired."""
+
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from viscera import log, segment
+from viscera.config import Settings
+from viscera.deliver.routes import destinations_for
+from viscera.domain.jobs import Job, Outcome, Plan
+from viscera.domain.results import ResultKind
+from viscera.domain.sources import Submission
+from viscera.encode import Predecessor, read_predecessor
+from viscera.errors import StoreUnavailable
+from viscera.jobs.retention import sweep
+from viscera.jobs.store import SqlJobStore
+from viscera.jobs.worker import WorkerLoop
+from viscera.metrics import Metrics
+from viscera.pipeline import Pipeline, Report
+from viscera.roles.parts import Face, migrate_until_done, now, open_spool, open_store
+
+_log = log.get(__name__)
+
+_SWEEP_PAUSE_S = 600.0
+
+
+def run(face: Face, stop: threading.Event) -> None:
+    """Work until `stop` is set; ready once the default model has passed its golden tile."""
+    settings, metrics = face.settings, Metrics()
+    engine = settings.engine
+    segment.configure_numba(engine.numba_cache, engine.numba_threading_layer, engine.threads)
+    with (
+        closing(open_store(settings)) as store,
+        face.shown(metrics) as announce,
+        closing(Pipeline(settings, metrics)) as pipeline,
+    ):
+        pipeline.serve(settings.models.default)
+        migrate_until_done(store, stop)
+        loop = WorkerLoop(
+            store,
+            settings.jobs,
+            plan=partial(_plan, pipeline, metrics),
+            run=partial(_run, pipeline, store, settings),
+            destinations=partial(_route, settings),
+            committed=partial(_observe, metrics),
+        )
+        threading.Thread(target=_sweep_often, args=(settings, store, stop), daemon=True).start()
+        announce()
+        loop.run(stop)
+
+
+def _plan(pipeline: Pipeline, metrics: Metrics, submission: Submission) -> Plan:
+    """Plan one submission, and observe how long its series took to arrive and close."""
+    gathered_s = (now() - submission.opened_at).total_seconds()
+    metrics.stage_seconds.labels("receive", "").observe(gathered_s)
+    return pipeline.plan(submission)
+
+
+def _run(
+    pipeline: Pipeline,
+    store: SqlJobStore,
+    settings: Settings,
+    job: Job,
+    paths: Sequence[Path],
+    folder: Path,
+    report: Report,
+) -> Outcome:
+    return pipeline.run(job, paths, folder, report, _predecessor(store, settings, job))
+
+
+def _observe(metrics: Metrics, job: Job, submission: Submission, outcome: Outcome) -> None:
+    """Observe how long a series took, from its first instance to its committed result."""
+    took_s = (now() - submission.opened_at).total_seconds()
+    metrics.series_seconds.labels(outcome.modality).observe(took_s)
+
+
+def _route(settings: Settings, job: Job, outcome: Outcome) -> dict[str, tuple[ResultKind, ...]]:
+    return destinations_for(job, outcome.grade, outcome.verdict, settings.deliver)
+
+
+def _predecessor(store: SqlJobStore, settings: Settings, job: Job) -> Predecessor | None:
+    """Return the report that `job`'s will name as the one it follows."""
+    if job.parent_id is None:
+        return None
+    parent = store.get_job(job.parent_id)
+    report = next((file for file in parent.results if file.kind is ResultKind.SR), None)
+    if report is None:
+        return None
+    return read_predecessor(settings.jobs.results / report.path)
+
+
+def _sweep_often(settings: Settings, store: SqlJobStore, stop: threading.Event) -> None:
+    """Remove what has expired, every ten minutes."""
+    spool = open_spool(settings)
+    while True:
+        try:
+            sweep(
+                store,
+                spool,
+                settings.jobs.results.absolute(),
+                keep_instances_days=settings.spool.keep_days,
+                keep_jobs_days=settings.jobs.keep_days,
+            )
+        except (StoreUnavailable, OSError) as error:
+            _log.warning("sweep_postponed", error=type(error).__name__)
+        if stop.wait(_SWEEP_PAUSE_S):
+            return
