@@ -21,7 +21,7 @@ from typing import BinaryIO
 
 import numpy as np
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import RLELossless
+from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless, RLELossless
 
 from viscera.errors import DatasetMismatch, ServiceError, UndecodablePixels
 from viscera.volume.canvas import write_slice
@@ -29,8 +29,12 @@ from viscera.volume.header import PixelHeader, read_header
 from viscera.volume.native import native_frames
 from viscera.volume.work import MAX_MESSAGE, DecodedSlice, FrameWork
 
-_PLUGINS = {str(RLELossless): "pylibjpeg"}
-"""Where pydicom's first choice is not the fastest: its own RLE decoder is pure Python."""
+_PLUGINS = {
+    RLELossless: "pylibjpeg",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+}
+"""Where pydicom's first choice is not the fastest; elsewhere it tries all it has, in its order."""
 
 
 def decode(work: FrameWork, fds: tuple[int, ...]) -> list[DecodedSlice]:
