@@ -29,7 +29,7 @@ from viscera.volume.header import PixelHeader, read_header
 from viscera.volume.native import native_frames
 from viscera.volume.work import MAX_MESSAGE, DecodedSlice, FrameWork
 
-_PLUGINS = {
+_PLUGINS: dict[str, str] = {
     RLELossless: "pylibjpeg",
     JPEGLSLossless: "pyjpegls",
     JPEGLSNearLossless: "pyjpegls",
