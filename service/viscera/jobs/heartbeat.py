@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Literal
 
 from viscera import log
+from viscera.config import LogSettings
 from viscera.domain.jobs import Claim
 from viscera.errors import LeaseLost, StoreUnavailable
 from viscera.jobs import leases, schema
@@ -166,6 +167,7 @@ def main() -> None:
     # A signal to the whole group is the worker's to obey: it may still finish what it holds.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log.configure(LogSettings(), "work")
     with suppress(EOFError):
         _serve(Pipe(sys.stdin.fileno()))
 
