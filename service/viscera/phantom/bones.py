@@ -39,7 +39,8 @@ def paint_bones(canvas: Canvas, body: Body) -> None:
 def _paint_spine(canvas: Canvas, body: Body) -> None:
     pitch = 34.0 * body.size(0.04)
     offset = body.rng.uniform(-8, 8)
-    cord = [(0.0, float(np.interp(z, *_SPINE.T)) + 26, float(z), 8.5) for z in range(-80, 440, 40)]
+    heights = range(-80, 440, 40)
+    cord: Points = [(0.0, float(np.interp(z, *_SPINE.T)) + 26, z, 8.5) for z in heights]
     for k in range(-2, 12):
         z = k * pitch * (1 - 0.012 * max(k, 0)) + offset
         y = float(np.interp(z, *_SPINE.T))

@@ -73,7 +73,14 @@ class Canvas:
             _spline_weights((np.clip(mm, -reach_mm, reach_mm) + reach_mm) / wavelength_mm, knots)
             for mm in self._axes_mm
         )
-        found: Array = (along_y @ np.tensordot(along_z, lattice, axes=(1, 0))) @ along_x.T
+        used = tuple(
+            slice(int(near[0]), int(near[-1]) + 1)
+            for near in (np.flatnonzero(w.any(axis=0)) for w in (along_z, along_y, along_x))
+        )
+        lattice = np.tensordot(along_z[:, used[0]], lattice[used], axes=(1, 0))
+        lattice = along_y[:, used[1]] @ lattice
+        flat = lattice.reshape(-1, lattice.shape[2]) @ np.ascontiguousarray(along_x[:, used[2]].T)
+        found: Array = flat.reshape(len(along_z), len(along_y), len(along_x))
         # A cubic B-spline of white noise has a variance of 0.479 an axis: bring the SD near 1.
         found *= np.float32(0.479**-1.5)
         return found

@@ -39,10 +39,10 @@ class Hollow:
 
 def paint_spleen(canvas: Canvas, body: Body, room: Cavities) -> None:
     """Paint the spleen under the left dome, beside the stomach."""
-    size, at = body.size(0.14), vec(102.0, 36.0, 146.0) + body.jitter(6)
+    size, at = body.size(0.14), vec(98.0, 34.0, 134.0) + body.jitter(6)
     lean = turn(-18 + body.rng.normal(0, 6), 10, -28 + body.rng.normal(0, 8))
-    radii = (27 * size, 45 * size * body.size(0.08), 55 * size * body.size(0.1))
-    dent = ellipsoid(at + vec(-42.0, -18, 0) * size, (30, 34, 60))
+    radii = (32 * size, 48 * size * body.size(0.08), 55 * size * body.size(0.1))
+    dent = ellipsoid(at + vec(-56.0, -26, 0) * size, (34, 38, 64))
     shape = Carved(ellipsoid(at, radii, lean), dent)
     # Early on, the red pulp fills in stripes.
     stripes = 18 if body.phase is Phase.ARTERIAL else 2
@@ -149,7 +149,8 @@ def paint_kidney(canvas: Canvas, body: Body, side: float) -> np.ndarray:
     out = at + inward * 34 * size
     ureter: Points = [(*out, 3.0), (s * 38, 22, 20, 2.5), (s * 40, 20, -60, 2.5)]
     canvas.paint_tube(body.tube(ureter), body.hu["kidney pelvis"])
-    return at
+    centre: np.ndarray = at
+    return centre
 
 
 def paint_adrenal(canvas: Canvas, body: Body, side: float, kidney: np.ndarray) -> None:

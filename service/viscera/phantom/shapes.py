@@ -1,6 +1,6 @@
 """Implicit shapes in canonical mm: negative inside, roughly a distance near the surface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -9,7 +9,7 @@ import numpy as np
 
 Array = np.ndarray
 Bounds = tuple[np.ndarray, np.ndarray]
-Points = Sequence[tuple[float, ...]]
+Points = list[tuple[float, ...]]
 """Knots along a tube: (x, y, z, radius)."""
 
 

@@ -19,10 +19,10 @@ _PHASES = (Phase.NATIVE, Phase.ARTERIAL, Phase.PORTAL, Phase.DELAYED)
 _SOFT: dict[str, tuple[float, float, float, float]] = {
     # mean HU: native, arterial, portal, delayed
     "muscle": (52, 58, 64, 62),
-    "liver": (54, 66, 104, 86),
+    "liver": (53, 66, 104, 86),
     "spleen": (47, 118, 116, 88),
-    "kidney": (36, 138, 158, 138),
-    "kidney core": (33, 62, 138, 150),
+    "kidney": (38, 138, 158, 138),
+    "kidney core": (36, 62, 138, 150),
     "kidney pelvis": (8, 10, 12, 190),
     "pancreas": (41, 98, 88, 70),
     "adrenal": (36, 72, 74, 58),

@@ -6,7 +6,7 @@ import numpy as np
 
 from viscera.phantom.body import Body
 from viscera.phantom.canvas import Canvas
-from viscera.phantom.shapes import Array, Ellipsoid, ellipsoid, tube, vec
+from viscera.phantom.shapes import Array, Ellipsoid, Points, ellipsoid, tube, vec
 
 # Height, half-width, half-depth to the front and to the back of the muscle wall's outside, mm.
 _OUTLINE = np.array(
@@ -77,7 +77,7 @@ def _dome(canvas: Canvas, body: Body) -> Array:
     x, y = canvas.x, canvas.y + np.float32(shift[2] * 0.5)
     depth = (y / np.float32(98)) ** 2
     over_right = right - 80 * (((x + 70) / 78) ** 2 + depth)
-    over_left = left - 80 * (((x - 74) / 76) ** 2 + depth)
+    over_left = left - 58 * (((x - 80) / 84) ** 2 + depth)
     centre = min(right, left) - 12 - 60 * ((x / 60) ** 2 + depth)
     height = np.maximum(np.maximum(over_right, over_left), centre)
     found: Array = (canvas.z - height) * np.float32(0.75)
@@ -186,12 +186,12 @@ def paint_back_muscles(canvas: Canvas, body: Body) -> None:
         for offset, thick in ((-11.0, 11.0), (15.0, 16.0)):  # iliacus inside, gluteus outside
             plate = hip_plate(s, wing + vec(s * offset, 0, -0.3 * offset), thick)
             canvas.paint(plate, muscle, rough_mm=1)
-        psoas = [(s * 27, 34, 105, 8), (s * 36, 30, 60, 14), (s * 44, 26, 0, 19)]
+        psoas: Points = [(s * 27, 34, 105, 8), (s * 36, 30, 60, 14), (s * 44, 26, 0, 19)]
         psoas += [(s * 58, 10, -70, 20), (s * 76, -22, -140, 16), (s * 84, -15, -210, 14)]
         canvas.paint_tube(body.tube(psoas, wide=bulk), muscle, rough_mm=1)
-        back = [(s * 30, 84, 340, 20), (s * 33, 82, 200, 22), (s * 36, 76, 60, 26)]
+        back: Points = [(s * 30, 84, 340, 20), (s * 33, 82, 200, 22), (s * 36, 76, 60, 26)]
         canvas.paint_tube(body.tube([*back, (s * 28, 78, -60, 20)], wide=bulk), muscle, rough_mm=1)
-        loin = [(s * 62, 52, 85, 10), (s * 72, 50, 10, 14)]
+        loin: Points = [(s * 62, 52, 85, 10), (s * 72, 50, 10, 14)]
         canvas.paint_tube(body.tube(loin, wide=bulk), muscle)
         buttock = ellipsoid((s * 74, 78, -130), (58 * bulk, 30 * bulk, 76))
         canvas.paint(buttock, muscle, rough_mm=3)

@@ -69,14 +69,8 @@ def paint_cava(canvas: Canvas, body: Body, room: Cavities) -> None:
 def paint_portal_vein(canvas: Canvas, body: Body, shift: np.ndarray) -> None:
     """Paint the mesenteric, splenic and portal veins, which carry no label."""
     hu = body.hu["portal vein"]
-    for points in (
-        [
-            (-8, -22, 0, 4),
-            (-10, -20, 40, 5.5),
-            (-14, -14, 78, 6.5),
-            (-30, -8, 104, 7),
-            (-50, -8, 128, 6.5),
-        ],
-        [(78, 24, 126, 4), (46, 4, 108, 4.5), (16, -14, 94, 5), (-14, -14, 80, 5.5)],
-    ):
+    up: Points = [(-8, -22, 0, 4), (-10, -20, 40, 5.5), (-14, -14, 78, 6.5), (-30, -8, 104, 7)]
+    across: Points = [(78, 24, 126, 4), (46, 4, 108, 4.5), (16, -14, 94, 5), (-14, -14, 80, 5.5)]
+    up.append((-50, -8, 128, 6.5))
+    for points in (up, across):
         canvas.paint_tube(body.tube(points, shift=shift, wander_mm=1.5), hu)

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,13 +23,15 @@ log = logs.get(__name__)
 
 def loss_of(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Cross-entropy plus one minus the mean soft Dice over the labels that the patch shows."""
-    logits = logits.float()
-    cross = functional.cross_entropy(logits, labels)
-    shares = logits.softmax(1).flatten(2)
-    truth = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).flatten(2).float()
-    overlap = (shares * truth).sum((0, 2))
-    both = shares.sum((0, 2)) + truth.sum((0, 2))
-    shown = truth.sum((0, 2)) > 0
+    logs = logits.float().log_softmax(1)
+    flat = labels.flatten()
+    cross = functional.nll_loss(logs, labels)
+    shares = logs.exp()
+    at_truth = shares.gather(1, labels[:, None]).flatten()
+    overlap = torch.zeros(logits.shape[1]).index_add(0, flat, at_truth)
+    sizes = torch.bincount(flat, minlength=logits.shape[1])
+    both = shares.sum((0, 2, 3, 4)) + sizes
+    shown = sizes > 0
     shown[0] = False
     dice = (2 * overlap + 1) / (both + 1)
     return cross + (1 - dice[shown]).mean() if shown.any() else cross
@@ -45,8 +48,19 @@ class Fit:
         self._optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
         )
+        # Each patch has a replica and a thread: on a busy machine, threads that must meet after
+        # every convolution wait for one another most of the time; these meet once a step.
+        self._replicas = [self._replica() for _ in range(recipe.batch)]
+        self._threads = ThreadPoolExecutor(recipe.batch)
         self._rng = np.random.default_rng(recipe.seed)
         self.step, self.elapsed_s = 0, 0.0
+
+    def _replica(self) -> UNet:
+        """Return a network with the same weights in memory and gradients of its own."""
+        replica = copy.deepcopy(self.network)
+        for own, shared in zip(replica.parameters(), self.network.parameters(), strict=True):
+            own.data = shared.data
+        return replica
 
     def resume(self) -> bool:
         """Go on from the state on disk; False where there is none."""
@@ -100,19 +114,27 @@ class Fit:
         rate *= 0.5 * (1 + math.cos(math.pi * done)) * 0.99 + 0.01
         for group in self._optimiser.param_groups:
             group["lr"] = self._recipe.learning_rate * rate
-        image, labels = patches.draw(self._rng)
-        x = torch.from_numpy(image)[None, None].to(memory_format=torch.channels_last_3d)
-        truth = torch.from_numpy(labels)[None].long()
-        with torch.autocast("cpu", torch.bfloat16):
-            full, half = self.network(x)
-        loss = loss_of(full, truth)
-        loss = loss + self._recipe.half_weight * loss_of(half, truth[:, ::2, ::2, ::2])
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        drawn = [patches.draw(self._rng) for _ in self._replicas]
+        losses = list(self._threads.map(self._gradients, self._replicas, drawn))
+        everyone = zip(*(replica.parameters() for replica in self._replicas), strict=True)
+        for own, shared in zip(self.network.parameters(), everyone, strict=True):
+            own.grad = torch.stack([one.grad for one in shared]).mean(0)
         nn.utils.clip_grad_norm_(self.network.parameters(), 12.0)
         self._optimiser.step()
         self.step += 1
         self._average()
+        return sum(losses) / len(losses)
+
+    def _gradients(self, replica: UNet, drawn: tuple[np.ndarray, np.ndarray]) -> float:
+        """Leave the gradients of one patch in `replica`; return the loss."""
+        x = torch.from_numpy(drawn[0])[None, None].to(memory_format=torch.channels_last_3d)
+        truth = torch.from_numpy(drawn[1])[None].long()
+        replica.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            full, half = replica(x)
+        loss = loss_of(full, truth)
+        loss = loss + self._recipe.half_weight * loss_of(half, truth[:, ::2, ::2, ::2])
+        loss.backward()
         return float(loss.detach())
 
     @torch.no_grad()  # type: ignore[untyped-decorator,unused-ignore]  # torch is not in .venv

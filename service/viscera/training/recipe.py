@@ -12,8 +12,10 @@ class Recipe:
     seed: int = 1
     channels: tuple[int, ...] = (12, 24, 48, 96)
     spacing_mm: float = 4.0
-    patch_size: tuple[int, int, int] = (48, 72, 96)
+    patch_size: tuple[int, int, int] = (40, 64, 96)
     """(z, y, x): x spans most bodies, for left and right must be told apart."""
+    batch: int = 2
+    """Patches a step, each in a thread of its own."""
     pool: int = 240
     """Phantoms drawn once; patches and intensities vary on the fly."""
     distractors: float = 0.07
