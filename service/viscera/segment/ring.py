@@ -51,8 +51,11 @@ class Ring:
                 " free memory or use a model with a smaller patch"
             ) from error
 
-    def add(self, logits: np.ndarray, one: Pass, share: float) -> None:
+    def add(self, logits: np.ndarray, one: Pass) -> None:
         """Blend one answer of the network in.
+
+        Mirrored answers of one tile are summed where nnU-Net takes their mean: every voxel has
+        the same number of them, and the winner is the same.
 
         Parameters
         ----------
@@ -60,8 +63,6 @@ class Ring:
             (label, z, y, x), float32, as the network saw the tile: mirrored where `one` is.
         one
             Where it lies. Its planes are not final.
-        share
-            1 / number of mirrored passes over the same tile.
         """
         low, high, weights = [], [], []
         for axis in range(3):
@@ -71,7 +72,6 @@ class Ring:
             inside = slice(low[-1] - start, high[-1] - start)
             weights.append(self._weights[axis][one.tile.row[axis], inside])
         self._clear_up_to(high[0])
-        weights[0] = weights[0] * np.float32(share)
         kernels.accumulate(
             np.ascontiguousarray(logits),
             one.origin,

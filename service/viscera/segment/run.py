@@ -55,7 +55,6 @@ def segment(
     _check(image, labels_out, model)
     tiles = TileGrid.cover(_shape(image[0]), model.patch_size, model.step)
     runs = tuple(passes(tiles, model.mirror_axes))
-    share = len(tiles) / len(runs)
     ring = Ring(tiles, len(model.labels) + 1)
     z, y, x = (
         tables.for_order(model.logits_order, source, target)
@@ -67,7 +66,7 @@ def segment(
         if one.tile.start[0] > ring.final:
             ring.finish(one.tile.start[0])
             restorer.write()
-        ring.add(logits, one, share)
+        ring.add(logits, one)
         progress(done / len(runs))
     ring.finish(tiles.shape[0])
     restorer.write()
