@@ -1,6 +1,7 @@
 """A worker process whose jobs write a few files.
 
-`python small_worker.py URL RESULTS SPOOL LEASE_S`; the kill tests end it from outside, at log lines and at random times.
+`python small_worker.py URL RESULTS SPOOL LEASE_S`; the kill tests end it from outside, at log
+lines and at random times.
 """
 
 import hashlib
