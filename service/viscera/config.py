@@ -155,6 +155,12 @@ class DecodeSettings(_Section):
     processes: int = Field(2, ge=1, le=64, description="Warm child processes.")
     memory_mb: int = Field(2048, ge=256, description="Address space of one child.")
     timeout_s: float = Field(120.0, gt=0, description="Longest time for one instance.")
+    max_missing_share: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="Share of a cut-off slice that may be missing; its result is flagged.",
+    )
 
 
 class ModelSettings(_Section):

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pynetdicom
 import pytest
+from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian
 
 import band
 import judges
@@ -25,14 +27,18 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
     folder = tmp_path_factory.mktemp("band")
-    band.write_band_package(folder / "models")
+    band.write_band_package(folder / "models", patch=(8, 32, 32))
+    # Whole patches side by side: half-overlapping tiles cost eight times as much.
+    band.write_band_package(folder / "models", patch=(32, 128, 128), step=1.0, name="band-large")
     config = peers.write_config(
         folder,
         model_repo=folder / "models",
         model="band",
         destinations=[peers.folder_destination("out", folder / "out")],
         quiet_s=2.0,
-        extra="[decode]\nprocesses = 1\n",
+        extra="[decode]\nprocesses = 1\n"
+        '[[series.rules]]\nname = "large"\nmin_slices = 100\nmodel = "band-large"\n'
+        '[[series.rules]]\nname = "others"\n',
     )
     with peers.service(config, folder=folder) as service:
         service.out = folder / "out"
@@ -48,18 +54,30 @@ def result_of(service, series_uid: str) -> Path:
                 return path.parent
         return None
 
-    return peers.wait_for(found, 90, f"the result of {series_uid}")
+    return peers.wait_for(found, 240, f"the result of {series_uid}")
 
 
 def hu_of(ds: pydicom.Dataset) -> np.ndarray:
     """Return one slice's HU as float64; padding is air."""
-    stored = ds.pixel_array.astype(np.int64)
+    stored, missing = stored_of(ds)
     hu = stored * float(ds.RescaleSlope) + float(ds.RescaleIntercept)
     if "PixelPaddingValue" in ds:
         low = int(ds.PixelPaddingValue)
         high = int(ds.get("PixelPaddingRangeLimit", low))
         hu[(stored >= min(low, high)) & (stored <= max(low, high))] = -1024
+    hu.flat[hu.size - missing :] = -1024
     return hu
+
+
+def stored_of(ds: pydicom.Dataset) -> tuple[np.ndarray, int]:
+    """Return stored values as int64, and how many are missing at a truncated end."""
+    expected = ds.Rows * ds.Columns * 2
+    missing = expected - len(ds.PixelData)
+    if missing <= 1:
+        return ds.pixel_array.astype(np.int64), 0
+    kind = "<i2" if ds.PixelRepresentation else "<u2"
+    stored = np.frombuffer(ds.PixelData + bytes(missing), kind).reshape(ds.Rows, ds.Columns)
+    return stored.astype(np.int64), missing // 2
 
 
 def world_points(ds: pydicom.Dataset, mask: np.ndarray) -> np.ndarray:
@@ -135,6 +153,17 @@ def voxel_volume_ml(paths: list[Path]) -> float:
     return abs(np.linalg.det([step, down_column * spacing[0], along_row * spacing[1]])) / 1000
 
 
+def push_with_pynetdicom(service, paths: list[Path]) -> None:
+    """Send what dcmtk would not even read: a truncated file goes as far as it goes."""
+    ae = pynetdicom.AE("PACS")
+    ae.add_requested_context(CTImageStorage, ImplicitVRLittleEndian)
+    association = ae.associate("127.0.0.1", service.ports["dicom_port"], ae_title="VISCERA")
+    assert association.is_established
+    for path in paths:
+        assert association.send_c_store(pydicom.dcmread(path)).Status == 0
+    association.release()
+
+
 def push(service, paths: list[Path]) -> None:
     sent = peers.storescu(service.ports["dicom_port"], *paths)
     assert sent.returncode == 0, sent.stderr
@@ -153,9 +182,14 @@ def test_275_slices(running, shared_data, tmp_path):
         packed.extractall(tmp_path / "in", filter="data")
     paths = sorted(p for p in (tmp_path / "in").rglob("*") if p.is_file())
     paths = [p for p in paths if p.read_bytes()[128:132] == b"DICM"]
-    push(running, paths)
+    push_with_pynetdicom(running, paths)
     uid = pydicom.dcmread(paths[0], stop_before_pixels=True).SeriesInstanceUID
-    assert_right(result_of(running, uid), paths, tmp_path / "scratch")
+    result = result_of(running, uid)
+    assert_right(result, paths, tmp_path / "scratch")
+    # One of the 275 files is cut off; the result says so.
+    verdict = json.loads((result / "volumes.json").read_text())["verdict"]
+    assert verdict["decision"] == "flag"
+    assert "3739 of 262144 pixels" in verdict["reasons"][0]
 
 
 def rotation(degrees: float, axis: int) -> np.ndarray:

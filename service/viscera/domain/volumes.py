@@ -19,6 +19,8 @@ class Volume:
     geometry: Geometry
     modality: str
     padding: Mask | None = None
+    defects: tuple[str, ...] = ()
+    """What is wrong with the source, as sentences; a result of it is flagged."""
 
     def __post_init__(self) -> None:
         for array in (self.voxels, self.padding):

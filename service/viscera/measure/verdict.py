@@ -21,7 +21,7 @@ def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model
         What was segmented; its length along the patient stands in the reason to withhold.
     model
         Its `verdict` policy names the organs that make an abdomen. Without anchors the labels
-        need not be anatomy (a model of HU bands), so nothing is checked and all is delivered.
+        need not be anatomy (a model of HU bands), so only the source's defects are told.
 
     Returns
     -------
@@ -31,12 +31,16 @@ def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model
     """
     policy = model.verdict
     if not policy.anchors:
-        return Verdict(Decision.DELIVER)
+        return _flagged_for(volume.defects)
     found = {one.label.name: one for one in measurements if one.voxels}
     believable = [name for name in policy.anchors if _is_anchor(found.get(name), policy)]
     if len(believable) < policy.min_anchors:
         return Verdict(Decision.WITHHOLD, (_not_an_abdomen(believable, volume, policy),))
-    reasons = (*_misplaced(found), *_impossible(found), *_cut_off(found))
+    reasons = (*volume.defects, *_misplaced(found), *_impossible(found), *_cut_off(found))
+    return _flagged_for(reasons)
+
+
+def _flagged_for(reasons: tuple[str, ...]) -> Verdict:
     return Verdict(Decision.FLAG if reasons else Decision.DELIVER, reasons)
 
 

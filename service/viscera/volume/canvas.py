@@ -85,7 +85,11 @@ class Canvas:
 
 
 def write_slice(
-    fds: tuple[int, ...], slot: int, values: np.ndarray, padded: np.ndarray | None
+    fds: tuple[int, ...],
+    slot: int,
+    values: np.ndarray,
+    padded: np.ndarray | None,
+    missing: int = 0,
 ) -> DecodedSlice:
     """Put one slice into the canvas behind `fds`. Runs in a child, which maps nothing.
 
@@ -99,12 +103,14 @@ def write_slice(
         (row, column), int16 or float32.
     padded
         (row, column), bool; None: no padding here.
+    missing
+        Pixels that were not in the file.
     """
     whole = values.dtype == np.int16
     _write(fds[0] if whole else fds[1], slot, values)
     if padded is not None:
         _write(fds[2], slot, padded)
-    return DecodedSlice(slot=slot, whole=whole, padded=padded is not None)
+    return DecodedSlice(slot=slot, whole=whole, padded=padded is not None, missing=missing)
 
 
 def _write(fd: int, slot: int, values: np.ndarray) -> None:

@@ -49,8 +49,8 @@ def decode(work: FrameWork, fds: tuple[int, ...]) -> list[DecodedSlice]:
         with Path(work.path).open("rb") as file:
             header = read_header(file, work)
             return [
-                write_slice(fds, slot, *header.rescale(work, frame).apply(stored))
-                for (frame, slot), stored in zip(
+                write_slice(fds, slot, *header.rescale(work, frame).apply(stored, missing), missing)
+                for (frame, slot), (stored, missing) in zip(
                     work.frames, _stored_frames(file, work, header), strict=True
                 )
             ]
@@ -68,7 +68,9 @@ def decode(work: FrameWork, fds: tuple[int, ...]) -> list[DecodedSlice]:
         ) from error
 
 
-def _stored_frames(file: BinaryIO, work: FrameWork, header: PixelHeader) -> Iterator[np.ndarray]:
+def _stored_frames(
+    file: BinaryIO, work: FrameWork, header: PixelHeader
+) -> Iterator[tuple[np.ndarray, int]]:
     if header.native:
         yield from native_frames(file, header, work)
         return
@@ -84,7 +86,7 @@ def _stored_frames(file: BinaryIO, work: FrameWork, header: PixelHeader) -> Iter
                 f"instance {work.sop_uid}: its pixels decode to {stored.shape}, its header "
                 f"promises {(work.rows, work.columns)}"
             )
-        yield stored
+        yield stored, 0
 
 
 def serve(channel: socket.socket, timeout_s: float) -> None:

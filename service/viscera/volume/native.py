@@ -17,8 +17,12 @@ from viscera.volume.work import FrameWork
 _PIXEL_DATA = (0x7FE0, 0x0010)
 
 
-def native_frames(file: BinaryIO, header: PixelHeader, work: FrameWork) -> Iterator[np.ndarray]:
-    """Yield the stored values of each frame of `work`, sign-extended from BitsStored.
+def native_frames(
+    file: BinaryIO, header: PixelHeader, work: FrameWork
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield each frame of `work`, sign-extended from BitsStored, and how many pixels it lacks.
+
+    A file whose end was cut off lacks pixels at its end; they are 0 here.
 
     Parameters
     ----------
@@ -28,7 +32,7 @@ def native_frames(file: BinaryIO, header: PixelHeader, work: FrameWork) -> Itera
     Raises
     ------
     UndecodablePixels
-        If the element holds fewer bytes than the header's rows, columns and frames need.
+        If more of a frame is missing than `work.max_missing_share`.
 
     References
     ----------
@@ -38,20 +42,21 @@ def native_frames(file: BinaryIO, header: PixelHeader, work: FrameWork) -> Itera
     kind = "i" if header.signed else "u"
     dtype = np.dtype(f"{order}{kind}{header.bits_allocated // 8}")
     pixels = work.rows * work.columns
-    start = _start_of_pixels(file, header, work, order, pixels * dtype.itemsize * header.frames)
+    start = _start_of_pixels(file, header, work, order, pixels * dtype.itemsize)
     unused_bits = header.bits_allocated - header.bits_stored
     for frame, _ in work.frames:
         file.seek(start + (frame - 1) * pixels * dtype.itemsize)
-        stored = np.fromfile(file, dtype, pixels).reshape(work.rows, work.columns)
-        stored = stored.astype(dtype.newbyteorder("="), copy=False)
+        stored = np.fromfile(file, dtype, pixels).astype(dtype.newbyteorder("="), copy=False)
+        missing = pixels - len(stored)
+        stored = np.pad(stored, (0, missing)).reshape(work.rows, work.columns)
         if unused_bits:
             stored <<= unused_bits
             stored >>= unused_bits
-        yield stored
+        yield stored, missing
 
 
 def _start_of_pixels(
-    file: BinaryIO, header: PixelHeader, work: FrameWork, order: str, needed: int
+    file: BinaryIO, header: PixelHeader, work: FrameWork, order: str, frame_bytes: int
 ) -> int:
     implicit = UID(header.transfer_syntax_uid).is_implicit_VR
     layout = struct.Struct(f"{order}HHL" if implicit else f"{order}HH4xL")
@@ -60,7 +65,8 @@ def _start_of_pixels(
         raise UndecodablePixels(f"instance {work.sop_uid}: it has no pixel data; send it again")
     group, element, length = layout.unpack(start)
     there = min(length, header.file_bytes - file.tell())
-    if (group, element) != _PIXEL_DATA or there < needed:
+    needed = frame_bytes * header.frames
+    if (group, element) != _PIXEL_DATA or needed - there > frame_bytes * work.max_missing_share:
         raise UndecodablePixels(
             f"instance {work.sop_uid}: {max(there, 0)} bytes of pixels, its header promises "
             f"{needed}; the file is truncated, send it again"

@@ -146,6 +146,11 @@ class DecodePool:
         return self._settings.processes
 
     @property
+    def max_missing_share(self) -> float:
+        """Share of a cut-off slice's pixels that may be missing."""
+        return self._settings.max_missing_share
+
+    @property
     def pids(self) -> tuple[int, ...]:
         """Process ids of the children that live now."""
         return tuple(child.pid for child in self._children)

@@ -26,13 +26,15 @@ class Rescale:
     padding: tuple[int, int] | None
     fill: int
 
-    def apply(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def apply(self, stored: np.ndarray, missing: int = 0) -> tuple[np.ndarray, np.ndarray | None]:
         """Return one slice's intensities and its padding.
 
         Parameters
         ----------
         stored
             (row, column), an integer type of at most 16 bits.
+        missing
+            How many pixels at its end are not in the file; they count as padding.
 
         Returns
         -------
@@ -40,7 +42,7 @@ class Rescale:
             int16 where every intensity is a whole number that fits, else float32; and the
             boolean mask of padding, None where there is none.
         """
-        padded = self._padded(stored)
+        padded = self._padded(stored, missing)
         if self._stays_whole(stored, padded):
             # Modulo 2^16 in int16, which is exact because every result fits.
             slope, intercept = (
@@ -69,13 +71,13 @@ class Rescale:
         ends = (int(end) * self.slope + self.intercept for end in (stored.min(), stored.max()))
         return all(_WHOLE.min <= end <= _WHOLE.max for end in ends)
 
-    def _padded(self, stored: np.ndarray) -> np.ndarray | None:
-        if self.padding is None:
+    def _padded(self, stored: np.ndarray, missing: int) -> np.ndarray | None:
+        if self.padding is None and not missing:
             return None
-        first, last = self.padding
-        mask: np.ndarray = stored == first
-        if last != first:
-            mask = (stored >= first) & (stored <= last)
+        mask = np.zeros(stored.shape, dtype=bool)
+        if self.padding is not None:
+            mask = (stored >= self.padding[0]) & (stored <= self.padding[1])
+        mask.flat[stored.size - missing :] = True
         return mask if mask.any() else None
 
 

@@ -16,6 +16,8 @@ class FrameWork:
     columns: int
     frames: tuple[tuple[int, int], ...]
     """(frame number from 1, slice of the volume from 0)."""
+    max_missing_share: float = 0.0
+    """Of a frame's pixels, at the end of a truncated file; more is an error."""
 
     def to_json(self) -> bytes:
         """Return it as one message."""
@@ -38,6 +40,8 @@ class DecodedSlice:
     """Into the int16 canvas; else into the float32 one."""
     padded: bool
     """Its mask of padding was written too."""
+    missing: int = 0
+    """Pixels that were not in the file."""
 
 
 MAX_MESSAGE = 1 << 16
