@@ -1,7 +1,10 @@
 """C-STORE and C-ECHO over real sockets, sent by dcmtk and by pynetdicom."""
 
+import socket
+import statistics
 import subprocess
 import threading
+import time
 
 import pydicom
 import pytest
@@ -16,7 +19,7 @@ from pydicom.uid import (
 
 from instances import as_file, ct_dataset
 from peers import ENVIRONMENT, need, storescu, wait_for
-from receive_support import PACS, Sender, receiver
+from receive_support import PACS, Sender, receiver, send_raw
 
 
 @pytest.fixture
@@ -193,35 +196,13 @@ def test_bad_uids_in_the_request(running, uid):
     assert statuses == [0x0117, 0x0000]
 
 
-def send_raw(assoc, sop_uid: str, data_set: bytes) -> list[int]:
-    """Send one C-STORE-RQ as bytes, in PDUs of 60 kB; libraries would encode the data anew."""
-    (context,) = assoc.accepted_contexts
-    uid = sop_uid.encode() + b"\0" * (len(sop_uid) % 2)
-    ct = CTImageStorage.encode() + b"\0"
-    elements = [
-        (0x0002, ct),
-        (0x0100, b"\x01\x00"),
-        (0x0110, b"\x07\x00"),
-        (0x0700, b"\x00\x00"),
-        (0x0800, b"\x01\x00"),
-        (0x1000, uid),
-    ]
-    command = b"".join(
-        b"\0\0" + tag.to_bytes(2, "little") + len(value).to_bytes(4, "little") + value
-        for tag, value in elements
-    )
-    command = b"\0\0\0\0\x04\0\0\0" + len(command).to_bytes(4, "little") + command
-    # The reactor would take the answer away from us.
-    assoc._reactor_checkpoint.clear()
-    wait_for(lambda: assoc._is_paused, 5, "pause")
-    for header, data in ((3, command), (2, data_set)):
-        pieces = [data[at : at + 60_000] for at in range(0, len(data), 60_000)] or [b""]
-        for number, piece in enumerate(pieces):
-            control = header if number == len(pieces) - 1 else header & 1
-            value = bytes([context.context_id, control]) + piece
-            item = len(value).to_bytes(4, "big") + value
-            assoc.dul.socket.send(b"\x04\0" + len(item).to_bytes(4, "big") + item)
-    assoc.dimse_timeout = 10
-    _, answer = assoc.dimse.get_msg(block=True)
-    assoc._reactor_checkpoint.set()
-    return [answer.Status if answer is not None else -1]
+def test_senders_with_nagles_algorithm_do_not_wait_for_our_acknowledgement(running):
+    """A message of two writes, as dcmtk sends by default: a delayed ACK would cost 40 ms."""
+    contexts, seconds = [(CTImageStorage, [ExplicitVRLittleEndian])], []
+    with Sender(running.listener.port, contexts=contexts).association() as assoc:
+        assert assoc.dul.socket.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 0
+        for _ in range(25):
+            began = time.monotonic()
+            assert send_raw(assoc, "1.2.3", b"\xff" * 400) == [0xA900]  # before any disk
+            seconds.append(time.monotonic() - began)
+    assert statistics.median(seconds) < 0.03

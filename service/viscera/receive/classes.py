@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pydicom.uid import UID
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
@@ -49,7 +48,12 @@ TRANSFER_SYNTAXES = (
 )
 """Uncompressed first, then lossless: a peer that offers several gets the first one here."""
 
-_DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+_DEFLATED = {
+    "1.2.840.10008.1.2.1.99",
+    "1.2.840.10008.1.2.4.95",
+    "1.2.840.10008.1.2.4.205",
+    "1.2.840.10008.1.2.8.1",
+}
 DROPPED_TRANSFER_SYNTAXES = (
     *TRANSFER_SYNTAXES,
     *(uid for uid in ALL_TRANSFER_SYNTAXES if uid not in {*TRANSFER_SYNTAXES, *_DEFLATED}),
@@ -103,8 +107,3 @@ def dropped_by(peer: Peer) -> frozenset[str]:
             f"known are {', '.join(KINDS)}"
         )
     return frozenset().union(*(KINDS[kind] for kind in peer.accept_and_drop))
-
-
-def uid_name(uid: str) -> str:
-    """Return the standard's name of a SOP class, or the UID where it has none."""
-    return UID(uid).name

@@ -28,7 +28,10 @@ from pynetdicom.transport import (
     ThreadedAssociationServer,
 )
 
+from viscera import log
 from viscera.config import DicomSettings
+
+_log = log.get(__name__)
 
 _HEADER_BYTES = 6
 _MIN_ASSOCIATE_BYTES = 1 << 16
@@ -38,7 +41,7 @@ _UNANSWERED = 2
 _WAIT_S = 0.1
 _LOOK_S = 0.005
 _INVALID_UID = 0x0117
-_CALL_AGAIN = "Evt19"
+_INVALID_PDU = "Evt19"
 """PS3.8 9.2: unrecognised or invalid PDU; in any state it ends in an A-ABORT."""
 
 
@@ -114,6 +117,13 @@ class BoundedSocket(AssociationSocket):
         self.socket.settimeout(self._pdu_timeout_s)
         return data
 
+    def _shutdown_socket(self) -> None:
+        # Stock forgets to close where the peer was first to hang up.
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
 
 class PromptProvider(DULServiceProvider):
     """Wakes up for what we want to send."""
@@ -122,15 +132,28 @@ class PromptProvider(DULServiceProvider):
         super().__init__(assoc)
         self._run_loop_delay = 0  # `BoundedSocket.ready` waits instead
 
+    def run_reactor(self) -> None:
+        """Run the state machine until the connection ends."""
+        try:
+            super().run_reactor()
+        except Exception as error:
+            # Such as an answer that comes after an abort: no transition of PS3.8 table 9-10.
+            # The association's thread sees this one dead and closes the connection.
+            _log.warning("association_broken", error=type(error).__name__)
+
     def send_pdu(self, primitive: Any) -> None:
         """Queue `primitive` and wake the thread that sends it."""
         super().send_pdu(primitive)
         self._wake()
 
     def kill_dul(self) -> None:
-        """Ask the thread to end, and wake it."""
+        """Ask the thread to end, and wake whoever waits for it."""
         super().kill_dul()
         self._wake()
+        if not self.assoc.is_established:
+            # Stock lets the association thread of a closed connection wait out its timeout.
+            no_request: Any = None
+            self.to_user_queue.put(no_request)
 
     def stop_dul(self) -> bool:
         """End the thread if the connection is closed; False where it is not yet."""
@@ -164,13 +187,19 @@ class BoundedMessages(DIMSEServiceProvider):
         """Take one P-DATA; too much of it ends the association."""
         self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
         if self._received > self._max_bytes or self.msg_queue.qsize() >= _UNANSWERED:
-            self.message = None
-            self._received = 0
-            self.dul.event_queue.put(_CALL_AGAIN)
+            self._give_up()
             return
-        super().receive_primitive(primitive)
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # a command set that is none; stock's thread would die of it
+            _log.warning("message_invalid", error=type(error).__name__)
+            self._give_up()
         if self.message is None:
             self._received = 0
+
+    def _give_up(self) -> None:
+        self.message = None
+        self.dul.event_queue.put(_INVALID_PDU)
 
 
 class BoundedAssociation(Association):

@@ -64,7 +64,7 @@ class Listener:
     @property
     def port(self) -> int:
         """The TCP port; known after `start`, also where the settings say 0."""
-        assert self._server is not None, "start() comes first"
+        assert self._server is not None, "not started, or stopped"
         return int(self._server.server_address[1])
 
     def start(self) -> None:
@@ -86,10 +86,11 @@ class Listener:
 
     def stop(self) -> None:
         """Take no more associations and abort the open ones; what was answered is durable."""
-        if self._server is None:
+        server, self._server = self._server, None
+        if server is None:
             return
-        self._server.shutdown()
-        open_now = self._server.active_associations
+        server.shutdown()
+        open_now = server.active_associations
         for association in open_now:
             association.abort(block=False)
         deadline = time.monotonic() + _STOP_S
