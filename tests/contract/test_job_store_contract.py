@@ -103,10 +103,15 @@ def test_closing_is_told_of_associations_and_positions(
     store.migrate()
     store.record_arrivals([arrival(n, time.wall) for n in range(100)])
     store.note_associations("pacs", 4)
-    store.note_associations("other", 9)
+    store.note_associations("other", 0)
+    assert store.claim_submission("a") is None
+    assert [c.peer_associations_open for c in told] == [0]
+    store.record_arrivals([arrival(100, time.wall)])
+    store.note_associations("pacs", 0)
+    assert store.claim_submission("a") is None
+    assert [c.peer_associations_open for c in told] == [0, 4, 0]
     store.close()
-    assert [c.peer_associations_open for c in told] == [0, 4]
-    assert told[-1].instances == len(told[-1].positions_lps) == 100
+    assert told[-1].instances == len(told[-1].positions_lps) == 101
     assert len(told[-1].arrivals) == 64
 
 
@@ -168,6 +173,23 @@ def test_a_released_submission_waits_and_one_that_breaks_planners_is_refused(
     assert store.claim_submission("a") is None
     assert store.get_submission(submission.id).state is SubmissionState.REFUSED
     assert [refusal.split(":")[0] for _, _, refusal in store.why("1.2.840.1")] == ["Poison"]
+
+
+def test_a_release_brings_the_closing_forward(url: str, time: Time, tmp_path: Path) -> None:
+    def shorter(closing):
+        quiet_s = 30 if closing.peer_associations_open else 10
+        return closing.peer_last_arrival + timedelta(seconds=quiet_s)
+
+    store = open_store(url, tmp_path, time, closing=shorter)
+    store.migrate()
+    store.note_associations("pacs", 1)
+    store.record_arrivals([arrival(0, time.wall)])
+    time.pass_by(5)
+    store.note_associations("pacs", 0)
+    assert store.claim_submission("a") is None
+    time.pass_by(6)
+    assert store.claim_submission("a") is not None
+    store.close()
 
 
 # --- uploads

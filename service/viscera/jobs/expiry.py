@@ -9,7 +9,7 @@ from viscera.domain.jobs import DeliveryState, JobState
 from viscera.domain.sources import Origin, SubmissionState
 from viscera.jobs import schema
 from viscera.jobs.gather import of_series
-from viscera.jobs.part import Part, submission_event
+from viscera.jobs.part import Part, finds, submission_event
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 _UNDER_WAY = (DeliveryState.QUEUED, DeliveryState.SENDING)
@@ -122,7 +122,7 @@ def _alive(connection: Connection, submission: Row[Any], cutoff: datetime) -> bo
         .join(schema.submission_jobs, links.job_id == j.id)
         .where(links.submission_id.in_(group), _job_is_young(cutoff))
     )
-    return any(connection.scalar(query.limit(1)) is not None for query in (versions, jobs))
+    return any(finds(connection, query) for query in (versions, jobs))
 
 
 def _job_is_young(cutoff: datetime) -> ColumnElement[bool]:

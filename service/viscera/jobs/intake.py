@@ -27,19 +27,18 @@ class Intake(Gathering):
             self._db.transact(lambda connection: self._record(connection, arrivals))
 
     def note_associations(self, principal: str, open_now: int) -> None:
-        """Keep how many associations a peer has open; sets `close_after` of its submissions."""
+        """Keep how many associations a peer has open.
+
+        The release of the last one may bring forward when its submissions close. That is for the
+        worker to compute, which looks at every submission that is due; so they are made due here.
+        A peer that takes an association for each instance of many series would otherwise have
+        all of them computed at each.
+        """
 
         def note(connection: Connection) -> None:
-            now = self._time.now()
             _put_peer(connection, principal, associations_open=open_now)
-            c = schema.submissions.c
-            mine = and_(
-                c.principal == principal,
-                c.origin == Origin.DICOM,
-                c.state == SubmissionState.OPEN,
-            )
-            for row in connection.execute(select(schema.submissions).where(mine)).all():
-                self._set_close_after(connection, row, now)
+            if open_now == 0:
+                _look_again(connection, principal, self._time.now())
 
         self._db.transact(note)
 
@@ -123,6 +122,19 @@ class Intake(Gathering):
             "expected_count": arrival.expected_count,
             **moments.values("arrived", self._time.past(arrival.arrived_at)),
         }
+
+
+def _look_again(connection: Connection, principal: str, now: Moment) -> None:
+    c = schema.submissions.c
+    waiting = and_(
+        c.principal == principal,
+        c.origin == Origin.DICOM,
+        c.state == SubmissionState.OPEN,
+        c.close_after_at > now.at,
+    )
+    connection.execute(
+        update(schema.submissions).where(waiting).values(moments.values("close_after", now))
+    )
 
 
 def open_version(connection: Connection, now: Moment, series: Arrival | Row[Any]) -> Row[Any]:

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 from viscera.domain.jobs import Claim, Delivery, DeliveryState
 from viscera.jobs import leases, moments, schema
 from viscera.jobs.moments import Moment
-from viscera.jobs.part import Part
+from viscera.jobs.part import Part, finds
 from viscera.jobs.rows import delivery_of
 
 _table = schema.deliveries
@@ -33,7 +33,7 @@ class Deliveries(Part):
         """
         with self._db.read() as connection:
             due = self._due_delivery(connection, destinations)
-            if connection.scalar(select(_table.c.id).where(due).limit(1)) is None:
+            if not finds(connection, select(_table.c.id).where(due)):
                 return None
         with self._db.write() as connection:
             now = self._time.now()
@@ -146,7 +146,7 @@ def _seconds_if_last(connection: Connection, job: Row[Any] | None, now: Moment) 
     if job is None or job.finished_at is None:
         return None
     left = select(_table.c.id).where(_table.c.job_id == job.id, _table.c.state.in_(_UNDER_WAY))
-    if connection.scalar(left.limit(1)) is not None:
+    if finds(connection, left):
         return None
     took: timedelta = now.at - job.finished_at
     return max(0.0, took.total_seconds())

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Select, insert
 
 from viscera.config import JobSettings
 from viscera.domain.jobs import JobState
@@ -29,6 +30,11 @@ class Part:
     ) -> None:
         self._db, self._time, self._settings = database, time, settings
         self._close_after, self._spool_root = close_after, spool_root
+
+
+def finds(connection: Connection, query: Select[Any]) -> bool:
+    """Whether `query` has a row."""
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def job_event(

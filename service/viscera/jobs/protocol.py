@@ -41,7 +41,7 @@ class IntakeStore(Protocol):
         """
 
     def note_associations(self, principal: str, open_now: int) -> None:
-        """Keep how many associations a peer has open; sets `close_after` of its submissions."""
+        """Keep how many associations a peer has open; its submissions may close sooner at 0."""
 
     def open_upload(self, upload: str, principal: str, model: str) -> Submission:
         """Open the submission of one gRPC upload; its id is `upload`. Idempotent."""

@@ -13,7 +13,7 @@ from viscera.jobs.backoff import backoff_s
 from viscera.jobs.gather import Gathering, paths_of
 from viscera.jobs.intake import open_version
 from viscera.jobs.moments import Moment
-from viscera.jobs.part import submission_event
+from viscera.jobs.part import finds, submission_event
 from viscera.jobs.planning import queue_jobs
 from viscera.jobs.rows import submission_of
 
@@ -29,16 +29,20 @@ class Submissions(Gathering):
         `close_after` is computed anew before it is believed: the peer may have sent something
         else since. One that used up its attempts is refused as poison and not returned.
         """
-        with self._db.read() as connection:
-            if (
-                connection.scalar(
-                    select(_table.c.id).where(self._due_submission(connection)).limit(1)
-                )
-                is None
-            ):
-                return None
-        with self._db.write() as connection:
-            return self._claim_submission(connection, owner)
+        while True:
+            with self._db.read() as connection:
+                if not finds(
+                    connection, select(_table.c.id).where(self._due_submission(connection))
+                ):
+                    return None
+            # One candidate a transaction: the receivers' rows do not wait for all of them.
+            with self._db.write() as connection:
+                row = self._candidate(connection)
+                if row is None:
+                    return None
+                claimed = self._consider(connection, row, owner)
+            if claimed is not None:
+                return claimed
 
     def settle_submission(
         self, claim: Claim, choices: Sequence[Choice], jobs: Sequence[PlannedJob], refusal: str = ""
@@ -96,21 +100,25 @@ class Submissions(Gathering):
             leases.free(connection, _table, now, self._settings.lease_s),
         )
 
-    def _claim_submission(
-        self, connection: Connection, owner: str
+    def _candidate(self, connection: Connection) -> Row[Any] | None:
+        query = select(_table).where(self._due_submission(connection))
+        first = query.order_by(_table.c.close_after_at, _table.c.seq).limit(1)
+        return connection.execute(first.with_for_update(skip_locked=True)).one_or_none()
+
+    def _consider(
+        self, connection: Connection, row: Row[Any], owner: str
     ) -> tuple[Claim, Submission] | None:
-        due = self._due_submission(connection)
-        query = select(_table).where(due).order_by(_table.c.close_after_at, _table.c.seq)
-        for row in connection.execute(query.with_for_update(skip_locked=True)).all():
-            now = self._time.now()
-            if row.attempts >= self._settings.max_attempts:
-                refusal = f"Poison: {row.attempts} attempts to plan this submission ended badly"
-                mine = and_(_table.c.id == row.id, due)
-                _close(connection, mine, now, SubmissionState.REFUSED, refusal)
-                self._move_late_instances(connection, row, now)
-            elif row.origin != Origin.DICOM or not self._waits_still(connection, row, now):
-                return self._lease_submission(connection, row, owner, now)
-        return None
+        """Lease a candidate, or say anew when it closes, or refuse it as poison."""
+        now = self._time.now()
+        if row.attempts >= self._settings.max_attempts:
+            refusal = f"Poison: {row.attempts} attempts to plan this submission ended badly"
+            unchanged = and_(_table.c.id == row.id, _table.c.fence == row.fence)
+            _close(connection, unchanged, now, SubmissionState.REFUSED, refusal)
+            self._move_late_instances(connection, row, now)
+            return None
+        if row.origin == Origin.DICOM and self._waits_still(connection, row, now):
+            return None
+        return self._lease_submission(connection, row, owner, now)
 
     def _waits_still(self, connection: Connection, row: Row[Any], now: Moment) -> bool:
         return self._set_close_after(connection, row, now).at > now.at
@@ -140,7 +148,7 @@ class Submissions(Gathering):
         late = and_(c.submission_id == row.id, c.seq > row.claimed_through)
         if row.origin != Origin.DICOM:
             return
-        if connection.scalar(select(c.seq).where(late).limit(1)) is None:
+        if not finds(connection, select(c.seq).where(late)):
             return
         following = open_version(connection, now, row)
         connection.execute(update(schema.instances).where(late).values(submission_id=following.id))

@@ -11,7 +11,7 @@ from viscera.domain.results import ResultFile, ResultKind, Verdict
 from viscera.jobs import leases, moments, schema
 from viscera.jobs.backoff import backoff_s
 from viscera.jobs.moments import Moment
-from viscera.jobs.part import Part, job_event
+from viscera.jobs.part import Part, finds, job_event
 from viscera.jobs.protocol import Destinations
 from viscera.jobs.rows import job_of
 
@@ -29,10 +29,7 @@ class Work(Part):
         One that used up its attempts is failed as poison instead and not returned.
         """
         with self._db.read() as connection:
-            if (
-                connection.scalar(select(_table.c.id).where(self._due_job(connection)).limit(1))
-                is None
-            ):
+            if not finds(connection, select(_table.c.id).where(self._due_job(connection))):
                 return None
         with self._db.write() as connection:
             now = self._time.now()
