@@ -4,10 +4,10 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export TCP_NODELAY := 1
 
-.PHONY: help setup peers test check format proto demo bench e2e kill run train
+.PHONY: help setup peers test check format lock proto demo bench e2e run
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 .venv/.runtime: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -38,3 +38,14 @@ lock: ## Pin every dependency again (needs uv)
 	  uv pip compile pyproject.toml --python-version 3.11 $$extras --generate-hashes --no-annotate --no-header -q -o requirements$${name%-}.lock; done
 proto: .venv/.dev ## Generate service/viscera/api/v1 from proto/
 	$(PY) -m grpc_tools.protoc -Iviscera/api/v1=proto/viscera/v1 --python_out=service --pyi_out=service --grpc_python_out=service viscera/api/v1/viscera.proto
+demo: setup ## Push a phantom through the service; results in demo-out/
+	$(PY) deploy/demo/run.py
+.venv/.bench: requirements-bench.lock .venv/.dev
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	touch $@
+bench: .venv/.bench peers ## Time ourselves beside peers; writes bench.json
+	$(PY) tests/bench/run.py
+e2e: .venv/.dev peers ## Run the end-to-end tests alone
+	$(PY) -m pytest -m e2e
+run: setup ## Run the service with ./viscera.toml
+	.venv/bin/viscera serve

@@ -175,7 +175,7 @@ def service(
         arguments, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
     )
     running = Service(process)
-    reader = threading.Thread(target=_read_log, args=(running, folder / "log.txt"), daemon=True)
+    reader = threading.Thread(target=read_log, args=(running, folder / "log.txt"), daemon=True)
     reader.start()
     try:
         event = running.wait_event(ready, timeout_s)
@@ -190,7 +190,7 @@ def service(
         process.stderr.close()
 
 
-def _read_log(running: Service, copy: Path) -> None:
+def read_log(running: Service, copy: Path) -> None:
     with copy.open("ab") as output:
         for line in running.process.stderr:
             output.write(line)
@@ -207,6 +207,8 @@ def write_config(
     destinations: Sequence[str] = (),
     quiet_s: float = 1.0,
     peers: Sequence[str] = ("PACS",),
+    dicom_port: int = 0,
+    max_attempts: int = 3,
     extra: str = "",
 ) -> Path:
     """Write settings for a service on free ports that keeps everything under `folder`."""
@@ -217,7 +219,7 @@ def write_config(
     text = f"""
 [dicom]
 host = "127.0.0.1"
-port = 0
+port = {dicom_port}
 {peer_tables}
 [spool]
 folder = "{folder}/spool"
@@ -233,6 +235,7 @@ results = "{folder}/results"
 poll_s = 0.1
 lease_s = 5
 backoff_s = 0.2
+max_attempts = {max_attempts}
 [engine]
 numba_cache = "{Path(__file__).parents[1]}/.cache/numba"
 [deliver]

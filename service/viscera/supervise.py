@@ -29,7 +29,7 @@ ROLES = ("receive", "api", "work", "deliver")
 _STOP_TIMEOUT_S = 30.0
 _RESTART_FIRST_S = 0.5
 _RESTART_MAX_S = 30.0
-_STABLE_S = 60.0
+_STABLE_S = 10.0
 _SCRAPE_TIMEOUT_S = 2.0
 
 

@@ -1,0 +1,42 @@
+"""Run every benchmark, show the rows as a table, and write them to bench.json.
+
+Each row is ours beside a peer in the same run; a ratio above 1 is in our favour. Absolute numbers
+belong to this machine, and to what else it was doing.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+HERE = Path(__file__).parent
+BENCHES = ("bench_receive.py", "bench_restore.py", "bench_seg.py")
+
+
+def main() -> int:
+    """Return 0 if every benchmark ran."""
+    found, failed = [], []
+    for bench in tqdm(BENCHES, unit="bench"):
+        run = subprocess.run(
+            [sys.executable, HERE / bench], stdout=subprocess.PIPE, text=True, check=False
+        )
+        lines = [line for line in run.stdout.splitlines() if line.startswith("{")]
+        found += [json.loads(line) for line in lines]
+        if run.returncode:
+            failed.append(bench)
+    Path("bench.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(f"{'name':<18}{'ours':>10}{'peer':>10}{'ratio':>8}  unit, peer")
+    for row in found:
+        print(
+            f"{row['name']:<18}{row['ours']:>10}{row['peer']:>10}{row['ratio']:>8}  "
+            f"{row['unit']}, {row['peer_name']}"
+        )
+    for bench in failed:
+        print(f"FAILED: {bench}", file=sys.stderr)
+    return len(failed)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
