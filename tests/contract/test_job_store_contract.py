@@ -348,6 +348,7 @@ def test_a_wall_clock_set_back_prolongs_no_pause(store: SqlJobStore, time: Time)
     time.pass_by(QUIET_S - 1)
     assert store.claim_submission("a") is None
     store.record_arrivals([arrival(3, time.wall)])
+    time.set_wall(-3600)
     time.pass_by(QUIET_S + 1)
     claim, _ = _must(store.claim_submission("a"))
     store.settle_submission(claim, (), [plan("k")])
