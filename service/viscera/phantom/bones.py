@@ -11,10 +11,6 @@ from viscera.phantom.trunk import hip_plate, outline_at
 _SPINE = np.array([(-70, 42), (-34, 36), (0, 36), (68, 40), (130, 47), (190, 54), (260, 60)])
 
 
-def _bone(body: Body, shell_mm: float = 2.5) -> "_Bone":
-    return _Bone(body, shell_mm)
-
-
 class _Bone:
     """The paint of a bone: cortex near the surface, marrow deeper."""
 
@@ -46,7 +42,7 @@ def _paint_spine(canvas: Canvas, body: Body) -> None:
         y = float(np.interp(z, *_SPINE.T))
         wide = 25 - 0.7 * max(k, 0)
         body_of = tube([(0, y, z - 12, wide), (0, y, z + 12, wide)], (1.0, 1.35, 3.0))
-        canvas.paint(body_of, _bone(body, 2.0))
+        canvas.paint(body_of, _Bone(body, 2.0))
         ring = ellipsoid((0, y + 26, z), (17, 14, 12))
         canvas.paint(ring, body.hu["cortex"] * 0.7)
         spine = tube([(0, y + 34, z - 2, 5), (0, y + 52, z - 12, 5)], (1.6, 1.0, 0.7))
@@ -58,7 +54,7 @@ def _paint_spine(canvas: Canvas, body: Body) -> None:
     canvas.paint_tube(tube(cord), body.hu["cord"])
     sacrum: Points = [(0, 46, -62, 34), (0, 62, -90, 32), (0, 74, -120, 26)]
     sacrum += [(0, 74, -150, 16), (0, 60, -178, 8)]
-    canvas.paint_tube(body.tube(sacrum, wander_mm=1, flatten=(0.75, 1.7, 1.2)), _bone(body, 3))
+    canvas.paint_tube(body.tube(sacrum, wander_mm=1, flatten=(0.75, 1.7, 1.2)), _Bone(body, 3))
 
 
 def _paint_ribs(canvas: Canvas, body: Body) -> None:
@@ -67,12 +63,12 @@ def _paint_ribs(canvas: Canvas, body: Body) -> None:
         z_back = 140.0 + 27 * k
         reach = min(0.42 + 0.13 * k, 0.8)
         for side in (-1.0, 1.0):
-            canvas.paint_tube(_rib(body, side, z_back, reach, drop), _bone(body, 2))
+            canvas.paint_tube(_rib(body, side, z_back, reach, drop), _Bone(body, 2))
             if k >= 2:
                 cartilage = _rib(body, side, z_back, 0.97, drop, start=reach)
                 canvas.paint_tube(cartilage, body.hu["cartilage"])
     breast = tube([(0, -88, 190, 18), (0, -88, 420, 22)], (1.0, 2.4, 1.0))
-    canvas.paint_tube(breast, _bone(body, 2))
+    canvas.paint_tube(breast, _Bone(body, 2))
 
 
 def _rib(
@@ -92,7 +88,7 @@ def _rib(
 
 
 def _paint_hip(canvas: Canvas, body: Body, side: float) -> None:
-    s, bone = side, _bone(body, 3)
+    s, bone = side, _Bone(body, 3)
     canvas.paint(hip_plate(s, vec(s * 88.0, 22.0, -42.0), 6.5), bone, rough_mm=1)
     parts: list[Shape] = [
         tube([(s * 78, 38, -80, 14), (s * 88, 16, -125, 20)], (1.3, 1.0, 1.0)),
@@ -110,4 +106,4 @@ def _paint_hip(canvas: Canvas, body: Body, side: float) -> None:
     canvas.paint(ellipsoid(head, (27, 27, 27)), 40.0)
     canvas.paint(ellipsoid(head, (24.5, 24.5, 24.5)), bone)
     thigh: Points = [(s * 98, 5, -160, 17), (s * 122, 10, -186, 17), (s * 130, 12, -205, 17)]
-    canvas.paint_tube(tube([*thigh, (s * 118, 6, -300, 14)]), _bone(body, 5))
+    canvas.paint_tube(tube([*thigh, (s * 118, 6, -300, 14)]), _Bone(body, 5))

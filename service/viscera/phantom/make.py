@@ -13,7 +13,7 @@ from viscera.phantom.body import Body, draw_body
 from viscera.phantom.canvas import Canvas
 from viscera.phantom.distract import paint_distractor
 from viscera.phantom.image import correlated_noise, outside_circle, smear
-from viscera.phantom.scan import Scan, scan_geometry
+from viscera.phantom.scan import DEMO, Scan, scan_geometry
 from viscera.phantom.tissue import Phase
 
 
@@ -41,7 +41,7 @@ def make_phantom(seed: int, scan: Scan | None = None) -> Phantom:
         Decides the body, and together with `scan` everything else. The same body is drawn
         whatever the grid, so a finer grid is a better estimate of the same volumes.
     scan
-        Grid, phase, noise, field of view. None: :class:`Scan` as it comes.
+        Grid, phase, noise, field of view. None: the demo's, :data:`DEMO`.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def make_phantom(seed: int, scan: Scan | None = None) -> Phantom:
     GeometryMismatch
         If the grid of `scan` is impossible.
     """
-    scan = scan or Scan()
+    scan = scan or DEMO
     anatomy_rng, warp_rng, noise_rng = np.random.default_rng(seed).spawn(3)
     body = draw_body(anatomy_rng, scan)
     geometry = _choose_grid(noise_rng, scan, body)
@@ -65,7 +65,7 @@ def make_phantom(seed: int, scan: Scan | None = None) -> Phantom:
 
 def make_distractor(seed: int, scan: Scan | None = None) -> Phantom:
     """Draw a scan without abdominal organs: a head, a leg, a bottle, shapes at random."""
-    scan = scan or Scan()
+    scan = scan or DEMO
     anatomy_rng, warp_rng, noise_rng = np.random.default_rng(seed).spawn(3)
     body = draw_body(anatomy_rng, scan)
     geometry = _choose_grid(noise_rng, scan, body)
@@ -81,7 +81,7 @@ def paint_body(canvas: Canvas, body: Body) -> None:
     trunk.paint_back_muscles(canvas, body)
     bones.paint_bones(canvas, body)
     bowel.paint_bowel(canvas, body, room)
-    vessels.paint_cava(canvas, body, room)
+    vessels.paint_cava(canvas, body)
     vessels.paint_aorta(canvas, body)
     organs.paint_liver(canvas, body, room)
     upper = body.jitter(4)

@@ -5,7 +5,6 @@ import numpy as np
 from viscera.phantom.body import LABEL, Body
 from viscera.phantom.canvas import Canvas
 from viscera.phantom.shapes import Points, tube, vec
-from viscera.phantom.trunk import Cavities
 
 
 def paint_aorta(canvas: Canvas, body: Body) -> None:
@@ -48,7 +47,7 @@ def _branch(canvas: Canvas, body: Body, points: Points, hu: float) -> None:
     canvas.paint_tube(body.tube(points, wander_mm=1.5), hu)
 
 
-def paint_cava(canvas: Canvas, body: Body, room: Cavities) -> None:
+def paint_cava(canvas: Canvas, body: Body) -> None:
     """Paint the inferior vena cava up to the right atrium, iliac and renal veins."""
     low, high = body.hu["vein"], body.hu["cava high"]
     flat, wide = body.rng.uniform(0.9, 1.35), body.size(0.12)

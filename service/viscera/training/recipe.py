@@ -26,6 +26,8 @@ class Recipe:
     """Share of the run in which the rate rises."""
     averaging: float = 0.996
     """Decay of the averaged weights, which are the ones exported."""
+    balance: float = 0.6
+    """At the start, how far rare labels count as much as common ones; falls to 0."""
     half_weight: float = 0.3
     """Weight of the loss at half resolution."""
 
