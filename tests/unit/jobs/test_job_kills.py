@@ -58,6 +58,13 @@ class Farm:
             connection.close()
         return found
 
+    @contextmanager
+    def nobody_writes(self) -> Iterator[None]:
+        connection = pysqlite3.connect(self.root / "viscera.db", timeout=30, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        yield
+        connection.close()
+
     def states(self) -> Counter[str]:
         return Counter(state for (state,) in self.sql("SELECT state FROM jobs"))
 
@@ -160,8 +167,10 @@ def test_one_that_slept_through_its_lease_is_refused(tmp_path: Path) -> None:
         sleeper = work.start()
         await_line(sleeper, '"stage-seg"')
         tree = [psutil.Process(sleeper.pid), *psutil.Process(sleeper.pid).children()]
-        for process in tree:  # worker and heartbeat, as a suspended machine would
-            process.suspend()
+        # Not in the middle of a write: SQLite's lock would sleep with them, and that is no lease.
+        with work.nobody_writes():
+            for process in tree:  # worker and heartbeat, as a suspended machine would
+                process.suspend()
         work.start()
         work.await_done(1)
         committed = work.sql("SELECT committed_fence, sha256 FROM jobs JOIN results ON job_id=id")
