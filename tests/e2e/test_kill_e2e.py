@@ -31,7 +31,13 @@ from viscera.domain.jobs import DeliveryState, JobState
 from viscera.domain.results import ResultKind
 from viscera.roles.parts import open_store
 
-pytestmark = [pytest.mark.e2e, pytest.mark.kill, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.kill,
+    pytest.mark.timeout(900),
+    # pynetdicom leaves the socket of a refused connection to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SLICES = 10
 RANDOM_KILLS = 50
