@@ -5,6 +5,7 @@ compared with the spool. Orthanc's REST interface says what arrived at the desti
 """
 
 import contextlib
+import gc
 import hashlib
 import os
 import random
@@ -36,7 +37,7 @@ pytestmark = [
     pytest.mark.kill,
     pytest.mark.timeout(900),
     # pynetdicom leaves the socket of a refused connection to the garbage collector.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
 
 SLICES = 10
@@ -92,6 +93,8 @@ class Site:
 
     def kill(self, target: str) -> None:
         """SIGKILL a role, the supervisor, or everything at once."""
+        if target not in ("supervisor", "all"):
+            peers.wait_for(lambda: target in self.role_pids(), 30, f"a process of {target}")
         pids = self.role_pids()
         chosen = {
             "supervisor": [self.running.process.pid],
@@ -231,6 +234,7 @@ def site(tmp_path):
             yield site
         finally:
             site.stop()
+            gc.collect()  # those sockets, while their warning is ignored
 
 
 POINTS = [
@@ -289,12 +293,12 @@ def test_killed_at_random_times(site):
     pusher = threading.Thread(target=keep_pushing)
     pusher.start()
     for _ in range(RANDOM_KILLS):
-        time.sleep(chance.uniform(0.2, 3.0))
+        time.sleep(chance.uniform(0.2, 5.0))
         site.kill(chance.choice(["receive", "work", "deliver", "work", "supervisor", "all"]))
         site.keep()
     enough.set()
     pusher.join(150)
     assert not failures
     assert not pusher.is_alive()
-    assert len(pacs.series) > 10
+    assert len(pacs.series) > 5
     assert_nothing_lost(site, pacs, site.orthanc)
