@@ -29,7 +29,7 @@ check: .venv/.dev ## ruff, mypy --strict, import rows, buf
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
-	npx --yes @bufbuild/buf lint proto
+	npx --yes @bufbuild/buf@1.75.0 lint proto
 format: .venv/.dev ## Format the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 lock: ## Pin every dependency again (needs uv)

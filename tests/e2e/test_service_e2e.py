@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -120,3 +121,20 @@ def promtool(page: str) -> str:
         [program, "check", "metrics"], input=page, capture_output=True, text=True, check=False
     )
     return run.stdout + run.stderr
+
+
+def test_receiving_goes_on_while_the_database_is_locked(site, tmp_path):
+    s = synthetic.Slices(stored=(synthetic.body(seed=4) + 1024).astype(np.uint16))
+    paths = synthetic.write_series(s, tmp_path / "in")
+    holder = sqlite3.connect(tmp_path / "viscera.db", isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        sent = peers.storescu(site.ports["dicom_port"], *paths)
+        assert sent.returncode == 0, sent.stderr
+        assert len(list((tmp_path / "spool").rglob("*.dcm"))) == len(paths)
+        peers.wait_for(lambda: site.events("index_waits_for_store"), 60, "the store is missed")
+        assert site.orthanc.instances_of("SEG") == []
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    arrived(site.orthanc, "SEG", tmp_path)
