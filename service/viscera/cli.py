@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from viscera import __version__, log
-from viscera.config import Settings, describe_settings, load_settings
-from viscera.errors import ServiceError
+from viscera.config import LogSettings, Settings, describe_settings, load_settings
+from viscera.errors import InvalidRequest, ServiceError
 
 _CONFIG_PLACES = (Path("viscera.toml"), Path("/etc/viscera/viscera.toml"))
 
@@ -19,24 +19,51 @@ Command = Callable[[argparse.Namespace, Settings], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status. A known error is one line on stderr, status 2."""
+    """Run one command; return its exit status.
+
+    A known error is one line on stderr and status 2. Where there was nothing to show, or what
+    was checked is not good, the status is 1.
+    """
     options = _parser().parse_args(arguments)
     try:
         settings = load_settings(options.config or _default_config())
+        # Roles choose again; the other commands speak to people.
+        log.configure(LogSettings(level="error", format="text"), "cli")
         command: Command = options.command
         return command(options, settings)
     except ServiceError as error:
-        print(f"viscera: {error.reason}: {error}", file=sys.stderr)
-        return 2
+        return _complain(f"{error.reason}: {error}")
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `viscera jobs list | head`
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if options.command in (_serve, _role):  # nobody expects it there: the traceback tells more
+            raise
+        return _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+
+
+def _complain(text: str) -> int:
+    print(f"viscera: {'; '.join(text.splitlines())}", file=sys.stderr)
+    return 2
+
+
+def _nothing(text: str) -> int:
+    """Say that there is nothing to show: status 1, as grep has it."""
+    print(text, file=sys.stderr)
+    return 1
 
 
 def _default_config() -> Path | None:
     return next((place for place in _CONFIG_PLACES if place.is_file()), None)
+
+
+def _whole(text: str) -> int:
+    """Read an option's number; argparse tells the user in these words."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +127,7 @@ def _add_phantom(commands: _Commands) -> None:
         "phantom", help="write a synthetic torso CT series with known organs"
     )
     phantom.add_argument("--out", type=Path, required=True, metavar="DIR", help="where slices go")
-    phantom.add_argument("--seed", type=int, default=7, help="which body (default: 7)")
+    phantom.add_argument("--seed", type=_whole, default=7, help="which body (default: 7)")
     phantom.set_defaults(command=_phantom)
 
 
@@ -118,8 +145,10 @@ def _add_jobs(commands: _Commands) -> None:
     jobs = commands.add_parser("jobs", help="look at jobs, or run one again")
     actions = jobs.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="newest first")
-    listing.add_argument("--limit", type=int, default=50, help="how many (default: 50)")
-    listing.add_argument("--state", action="append", default=[], help="only these; may repeat")
+    listing.add_argument("--limit", type=_whole, default=50, help="how many (default: 50)")
+    listing.add_argument(
+        "--state", action="append", default=[], metavar="STATE", help="only these; may repeat"
+    )
     listing.set_defaults(command=_jobs_list)
     show = actions.add_parser("show", help="one job with its results and deliveries")
     show.add_argument("job_id", metavar="JOB")
@@ -161,7 +190,11 @@ def _role(options: argparse.Namespace, settings: Settings) -> int:
     if options.parent is not None:
         die_with(options.parent)
     role = importlib.import_module(f"viscera.roles.{options.role}")
-    role.run(Face(options.role, settings, options.ready_fd), stop_on_signals())
+    try:
+        role.run(Face(options.role, settings, options.ready_fd), stop_on_signals())
+    except ServiceError as error:  # in the log, where whoever runs `serve` looks
+        log.get(__name__).error("role_failed", reason=error.reason, error=str(error))
+        return 2
     return 0
 
 
@@ -176,7 +209,6 @@ def stop_on_signals() -> threading.Event:
 def _segment(options: argparse.Namespace, settings: Settings) -> int:
     from viscera import offline
 
-    log.configure(settings.log.model_copy(update={"level": "error", "format": "text"}), "segment")
     if options.model_repo is not None:
         models = settings.models.model_copy(update={"repo": options.model_repo})
         settings = settings.model_copy(update={"models": models})
@@ -199,32 +231,50 @@ def _phantom(options: argparse.Namespace, settings: Settings) -> int:
 def _model_list(options: argparse.Namespace, settings: Settings) -> int:
     from viscera import models
 
-    for model in models.list_models(settings.models.repo):
-        default = "  (default)" if model.name == settings.models.default else ""
+    names = models.package_names(settings.models.repo)
+    for name in names:
+        try:
+            model = models.load_model(settings.models.repo, name)
+        except ServiceError as error:
+            print(f"{name:<28}{error.reason}; `viscera model check {name}` says why")
+            continue
+        default = "  (default)" if settings.models.default in (name, model.name) else ""
         print(
-            f"{model.full_name:<28}{model.grade:<15}{'+'.join(model.modalities):<7}"
+            f"{name:<28}{model.grade:<15}{'+'.join(model.modalities):<7}"
             f"{len(model.labels)} labels  {model.digest[:12]}{default}"
         )
-    return 0
+    return 0 if names else _nothing(f"no model package in {settings.models.repo}")
 
 
 def _model_check(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import offline
+    from viscera import models, offline
 
-    return offline.check_models(settings, options.name)
+    repo = settings.models.repo
+    names = (options.name,) if options.name else models.package_names(repo)
+    if not names:
+        return _nothing(f"no model package in {repo}")
+    good = True
+    for check in offline.check_models(settings, names):
+        print(f"{check.name}: {check.text}")
+        good &= check.good
+    return 0 if good else 1
 
 
 def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:
     from viscera.domain.jobs import JobState
     from viscera.roles.parts import opened_store
 
-    states = [JobState(state) for state in options.state]
+    try:
+        states = [JobState(state) for state in options.state]
+    except ValueError as error:
+        raise InvalidRequest(f"{error}; there are {', '.join(JobState)}") from error
     with opened_store(settings) as store:
-        for job in store.list_jobs(states=states, limit=options.limit):
-            note = job.error_reason or (job.verdict.decision if job.verdict else job.stage)
-            when = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-            print(f"{job.id}  {when}  {job.state:<11}{job.model:<24}{note}")
-    return 0
+        jobs = store.list_jobs(states=states, limit=options.limit)
+    for job in jobs:
+        note = job.error_reason or (job.verdict.decision if job.verdict else job.stage)
+        when = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
+        print(f"{job.id}  {when}  {job.state:<11}{job.model:<24}{note}")
+    return 0 if jobs else _nothing("no such job in the job store" if states else "no job yet")
 
 
 def _jobs_show(options: argparse.Namespace, settings: Settings) -> int:
@@ -262,9 +312,7 @@ def _why(options: argparse.Namespace, settings: Settings) -> int:
             for choice in choices:
                 model = f" with {choice.model}" if choice.model else ""
                 print(f"  {choice.what:<9}{choice.frames} frames{model}: {choice.because}")
-    if not found:
-        print("no instance of this series was received", file=sys.stderr)
-    return 0 if found else 1
+    return 0 if found else _nothing(f"no instance of series {options.series_uid} was received")
 
 
 def _config_check(options: argparse.Namespace, settings: Settings) -> int:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import tomllib
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -20,7 +21,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from viscera.errors import InvalidSettings
 
@@ -327,20 +333,26 @@ def load_settings(path: Path | None) -> Settings:
     Raises
     ------
     InvalidSettings
-        With every wrong key named, one to a line.
+        On one line, with every wrong key named.
     """
     tree: dict[str, object] = {}
     if path is not None:
         try:
             tree = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as error:
+        except OSError as error:
+            raise InvalidSettings(f"{path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise InvalidSettings(f"{path}: not UTF-8, as TOML is") from error
+        except tomllib.TOMLDecodeError as error:
             raise InvalidSettings(f"{path}: {error}") from error
     _refuse_unknown_environment()
     try:
         return Settings(**tree)  # type: ignore[arg-type]  # pydantic checks what TOML holds
+    except SettingsError as error:
+        raise InvalidSettings(_not_json(str(error))) from error
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise InvalidSettings("\n".join([str(path or "environment"), *lines])) from error
+        faults = (_fault(e["loc"], e["type"], e["msg"], path) for e in error.errors())
+        raise InvalidSettings("; ".join(faults)) from error
 
 
 def _refuse_unknown_environment() -> None:
@@ -349,19 +361,56 @@ def _refuse_unknown_environment() -> None:
     for name in os.environ:
         if name.startswith(_PREFIX) and name.split("__")[0].upper() not in sections:
             raise InvalidSettings(
-                f"environment variable {name}: no such section; see `viscera config show`"
+                f"environment variable {name}: no such section; a name is VISCERA_SECTION__KEY "
+                "with two underscores between, see `viscera config show`"
             )
 
 
+def _not_json(message: str) -> str:
+    """Name the variables that may be meant: pydantic-settings names only their section."""
+    section = re.search(r'field "(\w+)"', message)
+    start = f"{_PREFIX}{section[1] if section else ''}".upper()
+    names = sorted(name for name in os.environ if name.upper().startswith(start))
+    return f"environment variable {' or '.join(names)}: lists and tables are written as JSON"
+
+
+def _fault(location: tuple[int | str, ...], kind: str, message: str, path: Path | None) -> str:
+    """Say where a wrong value is, in a file or in the environment, and what was expected."""
+    variable = "__".join([f"{_PREFIX}{location[0]}", *map(str, location[1:])]).upper()
+    set_there = variable in (name.upper() for name in os.environ)
+    where = f"environment variable {variable}" if set_there else f"{path or 'environment'}"
+    if kind == "extra_forbidden":
+        message = f"no such setting{_nearest(location)}; `viscera config show` lists all"
+    return f"{where}: {'.'.join(map(str, location))}: {message}"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    """Return the known name that a misspelt one resembles, as the end of a sentence."""
+    known = dict(Settings.model_fields)
+    for name in location[:-1]:
+        section = known[name].annotation if name in known else None
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+            return ""
+        known = dict(section.model_fields)
+    matches = get_close_matches(str(location[-1]), known, n=1)
+    return f", did you mean {matches[0]}?" if matches else ""
+
+
 def describe_settings(settings: Settings) -> str:
-    """Return every setting in force as TOML, its meaning as a comment; secrets are masked."""
+    """Return every setting in force as TOML, its meaning as a comment.
+
+    What has no value, and what is secret, is a comment as well: `load_settings` takes the text.
+    """
     lines: list[str] = []
     for name in Settings.model_fields:
         section = getattr(settings, name)
         lines += [f"# {(type(section).__doc__ or '').strip()}", f"[{name}]"]
         for key, field in type(section).model_fields.items():
-            value = _as_toml(getattr(section, key))
-            lines.append(f"{'# ' if value is None else ''}{key} = {value}  # {field.description}")
+            value = getattr(section, key)
+            if isinstance(value, SecretStr) and value == field.default:
+                value = value.get_secret_value()
+            mark = "# " if value is None or isinstance(value, SecretStr) else ""
+            lines.append(f"{mark}{key} = {_as_toml(value) or ''}  # {field.description}")
         lines.append("")
     return "\n".join(lines)
 

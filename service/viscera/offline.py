@@ -2,23 +2,30 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tqdm import tqdm
 
 from viscera import encode, models, segment, series, volume
+from viscera.api.auth import authenticator
 from viscera.config import Settings
 from viscera.domain.jobs import Outcome, Plan
+from viscera.domain.models import Grade
 from viscera.domain.sources import Origin, Submission, SubmissionState
 from viscera.encode import ResultContext
 from viscera.errors import InvalidRequest, InvalidSettings, ServiceError
+from viscera.jobs.database import Database
 from viscera.metrics import Metrics
 from viscera.pipeline import Pipeline, Report, job_without_store
+from viscera.receive.policy import Admissions
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+_DISK_INDEX = "DICOMDIR"  # its file ID is fixed by PS3.10 section 8.6
 
 # How much of the bar each stage takes; measured on two cores with the shipped model.
 _SHARES = {"decode": 10, "prepare": 5, "segment": 70, "measure": 5, "encode": 10}
@@ -49,48 +56,94 @@ def segment_input(
     """
     if not source.exists():
         raise InvalidRequest(f"{source} does not exist")
-    out.mkdir(parents=True, exist_ok=True)
-    pipeline = _pipeline(settings)
-    try:
-        if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
+    if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
+        with closing(_pipeline(settings)) as pipeline:
             return _segment_volume(pipeline, source, out, settings, model, modality)
-        return _segment_dicom(pipeline, source, out, model)
-    finally:
-        pipeline.close()
+    groups = _by_series(source)
+    with closing(_pipeline(settings)) as pipeline:
+        return _segment_dicom(pipeline, groups, out, model)
 
 
-def check_models(settings: Settings, name: str) -> int:
-    """Load the named model, or all, and compare the golden tile on this machine."""
-    found = (
-        [models.load_model(settings.models.repo, name)]
-        if name
-        else models.list_models(settings.models.repo)
-    )
-    pipeline = _pipeline(settings)
-    try:
-        for model in found:
-            _, engine = pipeline.serve(model.full_name)
-            tqdm.write(f"{model.full_name}: digests and golden tile agree on {engine.name}")
-    finally:
-        pipeline.close()
-    return 0 if found else 1
+@dataclass(frozen=True, slots=True)
+class ModelCheck:
+    """What checking one package gave."""
+
+    name: str
+    good: bool
+    text: str
+
+
+def check_models(settings: Settings, names: Sequence[str]) -> Iterator[ModelCheck]:
+    """Load each model and compare its golden tile on this machine; one that fails stops none."""
+    with closing(_pipeline(settings)) as pipeline:
+        for name in names:
+            try:
+                model, engine = pipeline.serve(name)
+            except ServiceError as error:
+                text = "; ".join(str(error).splitlines())
+                yield ModelCheck(name, False, f"{error.reason}: {text}")
+            else:
+                text = f"digests and golden tile agree on {engine.name}"
+                yield ModelCheck(model.full_name, True, text)
 
 
 def check_settings(settings: Settings) -> Iterator[str]:
-    """Yield what was found usable, and what an operator should know."""
+    """Yield what was found usable, and what an operator should know.
+
+    Raises
+    ------
+    InvalidSettings
+        What a role would refuse to start with, or what can never come true, such as a rule's
+        model that is not there.
+    """
+    Admissions(settings.dicom)
+    authenticator(settings.grpc)
+    Database(settings.jobs.url.get_secret_value()).close()
     yield "settings: every key is known"
-    try:
-        model = models.load_model(settings.models.repo, settings.models.default)
-    except ServiceError as error:
-        raise InvalidSettings(f"models.default: {error}") from error
-    yield f"model: {model.full_name}, grade {model.grade}"
-    yield f"peers: {', '.join(p.name for p in settings.dicom.peers) or 'none, so nobody may send'}"
+    yield from _tell_peers(settings)
+    grade = _grade_of_default(settings)
+    yield from _tell_destinations(settings, grade)
+    for where, name in _models_named(settings):
+        try:
+            model = models.load_model(settings.models.repo, name)
+        except ServiceError as error:
+            raise InvalidSettings(f"{where}: {error}") from error
+        yield f"model: {model.full_name}, grade {model.grade}"
+
+
+def _tell_peers(settings: Settings) -> Iterator[str]:
+    if not settings.dicom.peers:
+        yield "peers: none, so nobody may send; name your PACS under [[dicom.peers]]"
+    for peer in settings.dicom.peers:
+        networks = ", ".join(peer.networks) or "nowhere: set networks, or it is not admitted"
+        yield f"peer: {peer.name}, from {networks}"
+
+
+def _tell_destinations(settings: Settings, grade: Grade | None) -> Iterator[str]:
     if not settings.deliver.destinations:
         yield "destinations: none, so results stay in jobs.results"
-    for destination in settings.deliver.destinations:
-        barred = destination.kind == "dicom" and not destination.allow_unvalidated
-        note = " (takes validated models only)" if barred else ""
-        yield f"destination: {destination.name}{note}"
+    for one in settings.deliver.destinations:
+        trusted = grade in (None, Grade.VALIDATED) or one.allow_unvalidated
+        barred = one.kind == "dicom" and not trusted
+        note = (
+            f", but nothing of a {grade} model: set allow_unvalidated to try it" if barred else ""
+        )
+        yield f"destination: {one.name}{note}"
+
+
+def _models_named(settings: Settings) -> Iterator[tuple[str, str]]:
+    yield "models.default", settings.models.default
+    for rule in settings.series.rules:
+        if rule.model:
+            yield f"series.rules: {rule.name}", rule.model
+
+
+def _grade_of_default(settings: Settings) -> Grade | None:
+    """Return None for a model that cannot be loaded; that is told elsewhere."""
+    try:
+        return models.load_model(settings.models.repo, settings.models.default).grade
+    except ServiceError:
+        return None
 
 
 def _pipeline(settings: Settings) -> Pipeline:
@@ -99,10 +152,12 @@ def _pipeline(settings: Settings) -> Pipeline:
     return Pipeline(settings, Metrics())
 
 
-def _segment_dicom(pipeline: Pipeline, source: Path, out: Path, model: str) -> int:
+def _segment_dicom(
+    pipeline: Pipeline, groups: Mapping[str, Sequence[Path]], out: Path, model: str
+) -> int:
     planned = [
         (uid, paths, pipeline.plan(_submission(uid, paths, model)))
-        for uid, paths in sorted(_by_series(source).items())
+        for uid, paths in sorted(groups.items())
     ]
     for uid, _, plan in planned:
         _tell(uid, plan)
@@ -119,12 +174,19 @@ def _segment_dicom(pipeline: Pipeline, source: Path, out: Path, model: str) -> i
 
 
 def _by_series(source: Path) -> dict[str, list[Path]]:
-    """Return the DICOM files under `source` by SeriesInstanceUID; other files are passed over."""
+    """Return the DICOM files under `source` by SeriesInstanceUID.
+
+    Other files are passed over, and so is the index of a disk. A broken instance is not: the
+    volume may lack a slice at its end without anyone seeing it.
+    """
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     groups: defaultdict[str, list[Path]] = defaultdict(list)
     for path in files:
-        if series.is_part10(path):
-            groups[series.read_header(path).series_uid].append(path)
+        if series.is_part10(path) and path.name.upper() != _DISK_INDEX:
+            try:
+                groups[series.read_header(path).series_uid].append(path)
+            except ServiceError as error:
+                raise type(error)(f"{path}: {error}") from error
     if not groups:
         raise InvalidRequest(
             f"{source}: no DICOM file here, and not one of {', '.join(VOLUME_SUFFIXES)}"
@@ -154,6 +216,7 @@ def _segment_volume(
     with progress_bar(source.name) as report:
         used, segmented = pipeline.segment(loaded, model or settings.models.default, report)
         report("encode", 0.0, segmented.engine)
+        out.mkdir(parents=True, exist_ok=True)
         key = hashlib.sha256(source.read_bytes() + used.digest.encode()).hexdigest()
         context = ResultContext(
             job_id=key[:32],
