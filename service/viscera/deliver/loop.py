@@ -143,6 +143,10 @@ class Lane:
         except StoreUnavailable as error:
             _log.warning("store_unavailable", error=str(error))
             return _STORE_PAUSE_S
+        except Exception:
+            # A lane that ended would hold up its destination until somebody wonders.
+            _log.exception("lane_broke")
+            return _STORE_PAUSE_S
         if not self._failures:
             return 0.0
         return min(self._backoff_s(self._failures), _LONGEST_LANE_PAUSE_S)

@@ -137,6 +137,10 @@ class WorkerLoop:
             except StoreUnavailable as error:
                 _log.warning("store_unavailable", error=str(error))
                 stop.wait(max(self._settings.poll_s, _STORE_PAUSE_S))
+            except Exception:
+                # One row that breaks a claim must not end all planning without a word.
+                _log.exception("worker_broke")
+                stop.wait(max(self._settings.poll_s, _STORE_PAUSE_S))
 
     def _settle(self, claim: Claim, submission: Submission) -> None:
         """Plan one submission; data faults are the plan's, all others come back later."""

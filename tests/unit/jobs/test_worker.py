@@ -288,3 +288,26 @@ def test_a_plan_that_breaks_is_stopped_and_a_transient_one_is_not(
     assert refusal.startswith("Poison")
     assert tries.count("8") == 3
     assert tries.count("9") == 5
+
+
+def test_a_row_that_breaks_a_claim_does_not_end_the_worker(
+    store: SqlJobStore, settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claim_submission, claim_job = store.claim_submission, store.claim_job
+    broken = {"claim_submission", "claim_job"}
+
+    def breaks(name: str, claim: Callable[[str], object]) -> Callable[[str], object]:
+        def instead(owner: str) -> object:
+            if name in broken:
+                broken.remove(name)
+                raise ValueError("a row that no code understands")
+            return claim(owner)
+
+        return instead
+
+    monkeypatch.setattr(store, "claim_submission", breaks("claim_submission", claim_submission))
+    monkeypatch.setattr(store, "claim_job", breaks("claim_job", claim_job))
+    send(store)
+    with working(store, settings):
+        ended(store, JobState.DONE)
+    assert not broken
