@@ -90,6 +90,71 @@ def test_the_same_path_again_is_nothing(store: SqlJobStore, time: Time) -> None:
     assert len(store.known_paths()) == 3
 
 
+def test_a_refused_series_that_is_sent_again_is_planned_again(
+    store: SqlJobStore, time: Time
+) -> None:
+    same = [arrival(n, time.wall) for n in range(3)]
+    store.record_arrivals(same)
+    time.pass_by(QUIET_S + 1)
+    claim, _ = _must(store.claim_submission("a"))
+    store.settle_submission(claim, (), [], "NoModelForSeries: add a rule")
+    store.record_arrivals(same[:1])
+    time.pass_by(QUIET_S - 1)
+    store.record_arrivals(same[1:])  # one version, however many batches it comes in
+    time.pass_by(QUIET_S + 1)
+    claim, again = _must(store.claim_submission("a"))
+    assert (again.version, len(again.paths)) == (2, 3)
+    job = store.settle_submission(claim, (), [plan("k")])[0]
+    assert job.state is JobState.QUEUED
+    store.record_arrivals(same)
+    time.pass_by(QUIET_S + 1)
+    assert store.claim_submission("a") is None
+    assert len(store.known_paths()) == 3
+
+
+@pytest.mark.parametrize("end", ["refused", "cancelled"])
+def test_a_series_whose_job_ended_badly_is_tried_again_when_it_is_sent_again(
+    store: SqlJobStore, time: Time, end: str
+) -> None:
+    first = submit(store, time, "k")[0]
+    if end == "refused":
+        store.refuse_job(_must(store.claim_job("w"))[0], "UndecodablePixels", "cut off")
+    else:
+        store.cancel(first.id)
+    second = submit(store, time, "k")[0]
+    assert second.id != first.id
+    assert (second.state, second.submission_version) == (JobState.QUEUED, 2)
+    claimed = _must(store.claim_job("w"))[1]
+    assert len(store.get_submission(claimed.submission_id).paths) == 3
+    assert [s.version for s, _, _ in store.why("1.2.840.1")] == [1, 2]
+
+
+def test_an_expired_series_that_is_sent_again_has_its_result_delivered_again(
+    store: SqlJobStore, time: Time
+) -> None:
+    first = submit(store, time, "k")[0]
+    finish(store)
+    time.pass_by(5)
+    took = [store.delivered(_must(store.claim_delivery("d"))[0]) for _ in range(2)]
+    assert took == [None, 5.0]
+    # While the instances are here, the same ones again are nothing.
+    store.record_arrivals([arrival(n, time.wall) for n in range(3)])
+    time.pass_by(8 * 86400)
+    assert store.claim_submission("a") is None
+    assert store.claim_delivery("d") is None
+    for submission_id, _ in store.expired_submissions(7):
+        store.forget_instances(submission_id)
+    assert submit(store, time, "k")[0].id == first.id
+    time.pass_by(5)
+    claim, delivery = _must(store.claim_delivery("d"))
+    assert delivery.file.kind is ResultKind.SEG
+    assert store.delivered(claim) is None
+    assert store.delivered(_must(store.claim_delivery("d"))[0]) == 5.0
+    # A late instance that changes nothing sends nothing again.
+    submit(store, time, "k", first=3, count=1)
+    assert store.claim_delivery("d") is None
+
+
 def test_closing_is_told_of_associations_and_positions(
     url: str, time: Time, tmp_path: Path
 ) -> None:

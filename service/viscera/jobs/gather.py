@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
-from viscera.domain.sources import Closing, Origin
+from viscera.domain.sources import Arrival, Closing, Origin
 from viscera.jobs import moments, schema
 from viscera.jobs.moments import Moment
 from viscera.jobs.part import Part
@@ -15,10 +15,16 @@ _LAST = 64
 def of_series(row: Row[Any]) -> ColumnElement[bool]:
     """Which submissions belong together with `row`: its versions, or an upload alone."""
     c = schema.submissions.c
-    if row.origin != Origin.DICOM:
-        return and_(c.id == row.id)
+    return versions_of(row) if row.origin == Origin.DICOM else and_(c.id == row.id)
+
+
+def versions_of(series: Arrival | Row[Any]) -> ColumnElement[bool]:
+    """Which submissions are versions of a PACS series."""
+    c = schema.submissions.c
     return and_(
-        c.origin == row.origin, c.principal == row.principal, c.series_uid == row.series_uid
+        c.origin == Origin.DICOM,
+        c.principal == series.principal,
+        c.series_uid == series.series_uid,
     )
 
 

@@ -1,6 +1,6 @@
 """What the doors write: arrivals, associations, uploads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -9,9 +9,10 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, update
 from viscera.domain.sources import Arrival, Origin, Submission, SubmissionState
 from viscera.errors import InvalidRequest, JobNotFound
 from viscera.jobs import moments, schema
-from viscera.jobs.gather import Gathering, paths_of
+from viscera.jobs.gather import Gathering, paths_of, versions_of
 from viscera.jobs.moments import Moment
-from viscera.jobs.part import submission_event
+from viscera.jobs.part import finds, submission_event
+from viscera.jobs.planning import living_jobs
 from viscera.jobs.rows import submission_of
 
 # SQLite takes more parameters, PostgreSQL's planner does not like it.
@@ -89,6 +90,8 @@ class Intake(Gathering):
             touched[row.id] = row
             rows = [self._instance(a, row.id) for a in members]
             connection.execute(insert(schema.instances), rows)
+        for row in _asked_again(connection, arrivals, now):
+            touched[row.id] = row
         for principal in sorted({a.principal for a in arrivals if a.origin == Origin.DICOM}):
             last = max(a.arrived_at for a in arrivals if a.principal == principal)
             heard = moments.values("last_arrival", self._time.past(last))
@@ -124,6 +127,23 @@ class Intake(Gathering):
         }
 
 
+def _asked_again(
+    connection: Connection, arrivals: Sequence[Arrival], now: Moment
+) -> Iterator[Row[Any]]:
+    """Open a version for each PACS series that came again after it had come to nothing.
+
+    It was refused, or its jobs failed, and somebody has changed the settings or mended the cause:
+    sending the same instances again is all that a PACS can do to say so.
+    """
+    c = schema.submissions.c
+    one_each = {_group(a): a for a in arrivals if a.origin == Origin.DICOM}
+    for _, arrival in sorted(one_each.items(), key=lambda item: item[0]):
+        is_open = and_(versions_of(arrival), c.state == SubmissionState.OPEN)
+        answer = select(schema.jobs.c.id).where(living_jobs(arrival))
+        if not any(finds(connection, q) for q in (select(c.id).where(is_open), answer)):
+            yield open_version(connection, now, arrival)
+
+
 def _look_again(connection: Connection, principal: str, now: Moment) -> None:
     c = schema.submissions.c
     waiting = and_(
@@ -146,11 +166,7 @@ def open_version(connection: Connection, now: Moment, series: Arrival | Row[Any]
         Anything with `principal`, `series_uid` and `study_uid`.
     """
     c = schema.submissions.c
-    versions = and_(
-        c.origin == Origin.DICOM,
-        c.principal == series.principal,
-        c.series_uid == series.series_uid,
-    )
+    versions = versions_of(series)
     query = select(schema.submissions).where(versions, c.state == SubmissionState.OPEN)
     row = connection.execute(query.with_for_update()).one_or_none()
     if row is not None:

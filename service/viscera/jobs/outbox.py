@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, update
 
 from viscera.domain.jobs import Claim, Delivery, DeliveryState
 from viscera.jobs import leases, moments, schema
@@ -148,5 +148,12 @@ def _seconds_if_last(connection: Connection, job: Row[Any] | None, now: Moment) 
     left = select(_table.c.id).where(_table.c.job_id == job.id, _table.c.state.in_(_UNDER_WAY))
     if finds(connection, left):
         return None
-    took: timedelta = now.at - job.finished_at
+    submissions, links = schema.submissions.c, schema.submission_jobs.c
+    # A result that is delivered again was asked for by a later submission.
+    asked_at = connection.scalar(
+        select(func.max(submissions.closed_at))
+        .join(schema.submission_jobs, links.submission_id == submissions.id)
+        .where(links.job_id == job.id)
+    )
+    took: timedelta = now.at - max(job.finished_at, asked_at or job.finished_at)
     return max(0.0, took.total_seconds())

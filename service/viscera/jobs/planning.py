@@ -4,13 +4,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
 
 from viscera.domain.jobs import DeliveryState, Job, JobKind, JobState, PlannedJob
-from viscera.domain.sources import Origin
-from viscera.jobs import leases, schema
+from viscera.domain.sources import Arrival, Origin
+from viscera.jobs import leases, moments, schema
+from viscera.jobs.gather import versions_of
 from viscera.jobs.moments import Moment
-from viscera.jobs.part import job_event
+from viscera.jobs.part import finds, job_event
 from viscera.jobs.rows import jobs_of, keep_stacks
 
 _ALIVE = (JobState.QUEUED, JobState.RUNNING, JobState.DONE)
@@ -21,6 +22,7 @@ _OUT = (
     DeliveryState.AWAITING_COMMITMENT,
     DeliveryState.DELIVERED,
 )
+_ENDED = (DeliveryState.DELIVERED, DeliveryState.FAILED)
 
 
 def queue_jobs(
@@ -42,6 +44,8 @@ def queue_jobs(
             parent = _corrected_by(plan, parents)
             row = _insert(connection, now, submission, plan, parent)
             there[plan.key] = row
+        elif _came_anew(connection, submission):
+            _deliver_again(connection, now, row)
         rows.append(row)
     linked = dict.fromkeys(row.id for row in rows)
     for job_id in linked:
@@ -64,18 +68,25 @@ def _answering(connection: Connection, submission: Row[Any], key: str) -> Row[An
     return connection.execute(query).one_or_none()
 
 
+def living_jobs(series: Arrival | Row[Any]) -> ColumnElement[bool]:
+    """Which jobs of a PACS series are an answer to it, or may come to be one."""
+    c = schema.jobs.c
+    return and_(
+        c.origin == Origin.DICOM,
+        c.principal == series.principal,
+        c.series_uid == series.series_uid,
+        c.state.in_(_ALIVE),
+        c.forgotten_at.is_(None),
+    )
+
+
 def _earlier(connection: Connection, submission: Row[Any]) -> Sequence[Row[Any]]:
     """Return the living jobs of earlier versions, newest first; an upload has none."""
     if submission.origin != Origin.DICOM:
         return ()
     c = schema.jobs.c
     query = select(schema.jobs).where(
-        c.origin == submission.origin,
-        c.principal == submission.principal,
-        c.series_uid == submission.series_uid,
-        c.submission_version < submission.version,
-        c.state.in_(_ALIVE),
-        c.forgotten_at.is_(None),
+        living_jobs(submission), c.submission_version < submission.version
     )
     return connection.execute(query.order_by(c.seq.desc()).with_for_update()).all()
 
@@ -99,6 +110,33 @@ def _supersede(connection: Connection, now: Moment, job: Row[Any], version: int)
     )
     job_event(connection, now, job.id, JobState.SUPERSEDED, message=message)
     return True
+
+
+def _came_anew(connection: Connection, submission: Row[Any]) -> bool:
+    """Whether a PACS series had expired, and was sent again as a whole."""
+    s = schema.submissions.c
+    before = select(s.id).where(versions_of(submission), s.version < submission.version)
+    left = select(schema.instances.c.seq).where(schema.instances.c.submission_id.in_(before))
+    return submission.origin == Origin.DICOM and not finds(connection, left)
+
+
+def _deliver_again(connection: Connection, now: Moment, job: Row[Any]) -> None:
+    """Send a kept result once more: whoever sends an old series again misses it.
+
+    Where nobody misses it, the same UIDs arrive a second time and change nothing.
+    """
+    d = schema.deliveries.c
+    connection.execute(
+        update(schema.deliveries)
+        .where(d.job_id == job.id, d.state.in_(_ENDED))
+        .values(
+            state=DeliveryState.QUEUED,
+            attempts=0,
+            last_error="",
+            ended_at=None,
+            **moments.values("not_before", now),
+        )
+    )
 
 
 def _corrected_by(plan: PlannedJob, parents: Sequence[Row[Any]]) -> Row[Any] | None:

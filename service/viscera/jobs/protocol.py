@@ -35,6 +35,9 @@ class IntakeStore(Protocol):
     def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
         """Add instances to their submissions in one transaction; the same path again is nothing.
 
+        But where nothing came of its series (refused, or every job ended badly), the same path
+        again opens the next version, which is planned anew with all instances.
+
         A DICOM arrival joins the open submission of (principal, series_uid) or opens a new
         version of it; a gRPC arrival joins the submission of its upload. `close_after` of each
         touched submission is set again.
@@ -192,6 +195,9 @@ class RetentionStore(Protocol):
 
     def forget_instances(self, submission_id: str) -> None:
         """Its files are gone."""
+
+    def record_arrivals(self, arrivals: Sequence[Arrival]) -> None:
+        """As `IntakeStore.record_arrivals`."""
 
     def expired_jobs(self, keep_days: float) -> tuple[str, ...]:
         """Final jobs with nothing left to deliver."""

@@ -10,7 +10,7 @@ from viscera.domain.sources import Origin, Submission, SubmissionState
 from viscera.errors import LeaseLost
 from viscera.jobs import leases, moments, schema
 from viscera.jobs.backoff import backoff_s
-from viscera.jobs.gather import Gathering, paths_of
+from viscera.jobs.gather import Gathering, paths_of, through_version
 from viscera.jobs.intake import open_version
 from viscera.jobs.moments import Moment
 from viscera.jobs.part import finds, submission_event
@@ -126,8 +126,9 @@ class Submissions(Gathering):
     def _lease_submission(
         self, connection: Connection, row: Row[Any], owner: str, now: Moment
     ) -> tuple[Claim, Submission]:
+        # Of earlier versions too: one that only asks again has no instances of its own.
         through = select(func.coalesce(func.max(schema.instances.c.seq), 0)).where(
-            schema.instances.c.submission_id == row.id
+            through_version(row)
         )
         claimed = connection.execute(
             update(_table)

@@ -101,10 +101,9 @@ class StoreScp:
             principal=peer.name,
             part10=[_file_header(request), request.data_set],
         )
-        if stored.repeated:
-            return "repeated"
+        # Repeats too: they keep the series open, and ask again where nothing had come of it.
         self._index.add(stored.arrival)
-        return "stored"
+        return "repeated" if stored.repeated else "stored"
 
 
 def _file_header(request: StoreRequest) -> bytes:
