@@ -5,12 +5,13 @@ In that order a crash between the two is mended by the next sweep.
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from viscera import log
+from viscera.domain.sources import Arrival
 from viscera.jobs.protocol import RetentionStore
 
 _log = log.get(__name__)
@@ -24,6 +25,9 @@ class SpoolFiles(Protocol):
 
     def remove(self, paths: Sequence[str | Path]) -> None:
         """Remove instances by their paths relative to the spool's root."""
+
+    def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+        """Give what lies at `paths`, as far as anything does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +78,8 @@ def _sweep_spool(store: RetentionStore, spool: SpoolFiles, keep_days: float) -> 
     for submission_id, paths in expired:
         spool.remove(paths)
         store.forget_instances(submission_id)
+        # What was sent again between the two found its old row, and was not recorded.
+        store.record_arrivals(tuple(spool.arrivals(paths)))
     return len(expired)
 
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -169,10 +169,12 @@ class Spool:
         removed = durable.remove_leftovers(self._root)
         if removed:
             _log.info("spool_leftovers_removed", files=removed)
-        for file in self._files():
-            path = file.relative_to(self._root)
-            if path.as_posix() in known:
-                continue
+        found = (file.relative_to(self._root) for file in self._files())
+        yield from self.arrivals(path for path in found if path.as_posix() not in known)
+
+    def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+        """Read again what lies at `paths`; what is not there, or unreadable, is passed over."""
+        for path in map(Path, paths):
             try:
                 arrival = self._reread(path)
             except FileNotFoundError:

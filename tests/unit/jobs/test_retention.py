@@ -1,11 +1,12 @@
 import os
 import time as clock
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from store_rows import Time, finish, open_store, submit
+from store_rows import Time, arrival, finish, open_store, submit
+from viscera.domain.sources import Arrival
 from viscera.jobs.retention import Swept, sweep
 from viscera.jobs.store import SqlJobStore
 
@@ -20,6 +21,9 @@ class Spool:
 
     def remove(self, paths: Sequence[str | Path]) -> None:
         self.removed += map(str, paths)
+
+    def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+        yield from ()
 
 
 @pytest.fixture
@@ -66,6 +70,30 @@ def test_instances_go_first_and_results_later(
     assert swept(store, spool, root) == Swept(submissions=0, jobs=1, folders=0)
     assert not folder.parent.exists()
     assert store.get_job(job.id).results == ()
+
+
+def test_what_is_sent_again_during_the_sweep_has_a_row(
+    store: SqlJobStore, time: Time, tmp_path: Path
+) -> None:
+    class Raced(Spool):
+        """The peer sends one instance again between the files' end and the rows'."""
+
+        def remove(self, paths: Sequence[str | Path]) -> None:
+            super().remove(paths)
+            store.record_arrivals([arrival(1, time.wall)])  # finds its old row
+
+        def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+            yield from (a for a in [arrival(1, time.wall)] if str(a.path) in paths)
+
+    submit(store, time, "k")
+    finish(store, ())
+    time.pass_by(8 * DAY_S)
+    assert swept(store, Raced(), tmp_path).submissions == 1
+    assert store.known_paths() == {str(arrival(1, time.wall).path)}
+    time.pass_by(DAY_S)
+    claimed = store.claim_submission("a")
+    assert claimed is not None
+    assert claimed[1].version == 2
 
 
 def test_what_is_not_delivered_stays(store: SqlJobStore, time: Time, tmp_path: Path) -> None:
