@@ -23,7 +23,14 @@ from viscera.domain.results import OrganMeasurement, Presence, ResultFile, Verdi
 from viscera.domain.sources import Origin, Stack, Submission
 from viscera.domain.volumes import Volume
 from viscera.encode import Predecessor, ResultContext
-from viscera.errors import NoModelForSeries, RejectedInstance, UnusableSeries
+from viscera.errors import (
+    ModelNotFound,
+    ModelRefused,
+    NoModelForSeries,
+    RejectedInstance,
+    ServiceError,
+    UnusableSeries,
+)
 from viscera.metrics import Metrics
 from viscera.segment.engine import Engine
 
@@ -68,8 +75,8 @@ class Pipeline:
                 assembly = series.examine(submission.paths, self._settings.series)
             except (UnusableSeries, RejectedInstance) as error:
                 return Plan(refusal=f"{error.reason}: {error}")
-            default = submission.model or self._settings.models.default
-            chosen = series.choose(assembly, self._settings.series, default)
+            default = self._settings.models.default
+            chosen = series.choose(assembly, self._settings.series, default, submission.model)
         choices, jobs = [], []
         for item in chosen:
             if item.stack is None:
@@ -78,7 +85,7 @@ class Pipeline:
             try:
                 model = models.load_model(self._settings.models.repo, item.choice.model)
                 require_modality(model, item.stack.facts.modality)
-            except NoModelForSeries as error:
+            except (NoModelForSeries, ModelNotFound, ModelRefused) as error:
                 choices.append(refusal_of(item.choice, error))
                 continue
             choices.append(item.choice)
@@ -101,8 +108,8 @@ class Pipeline:
             Data faults as `UnusableSeries`, transient ones with ``retry``.
         """
         report("decode", 0.0, "")
-        stack = series.restack(paths, job.stacks[0], self._settings.series)
         with self._metrics.stage("decode"):
+            stack = series.restack(paths, job.stacks[0], self._settings.series)
             loaded = volume.load_volume(stack, self._pool)
         model, segmented = self.segment(loaded, job.model, report)
         report("encode", 0.0, segmented.engine)
@@ -203,7 +210,7 @@ def require_modality(model: Model, modality: str) -> None:
         )
 
 
-def refusal_of(choice: Choice, error: UnusableSeries) -> Choice:
+def refusal_of(choice: Choice, error: ServiceError) -> Choice:
     """Turn a choice to segment into a refusal."""
     return Choice(
         what="refuse",

@@ -19,7 +19,9 @@ class Chosen:
     stack: Stack | None = None
 
 
-def choose(assembly: Assembly, settings: SeriesSettings, default_model: str) -> tuple[Chosen, ...]:
+def choose(
+    assembly: Assembly, settings: SeriesSettings, default_model: str, asked_model: str = ""
+) -> tuple[Chosen, ...]:
     """Decide about everything that a series holds.
 
     Parameters
@@ -30,6 +32,8 @@ def choose(assembly: Assembly, settings: SeriesSettings, default_model: str) -> 
         `rules`: the first that matches a stack decides. Without rules every stack is segmented.
     default_model
         ``name`` or ``name/version`` for stacks whose rule names none.
+    asked_model
+        What a client asked for; then no rule is asked. Empty: the rules choose.
 
     Returns
     -------
@@ -37,7 +41,12 @@ def choose(assembly: Assembly, settings: SeriesSettings, default_model: str) -> 
         Stacks first, then what was refused, then what was left out. A stack that no rule
         matches is refused as `NoModelForSeries`.
     """
-    stacks = [_decide(stack, settings.rules, default_model) for stack in assembly.stacks]
+    stacks = [
+        _as_asked(stack, asked_model)
+        if asked_model
+        else _decide(stack, settings.rules, default_model)
+        for stack in assembly.stacks
+    ]
     refused = [
         Choice(
             what="refuse",
@@ -68,10 +77,16 @@ def _decide(stack: Stack, rules: Sequence[SeriesRule], default_model: str) -> Ch
     because = f"{because} ({_described(stack)})"
     if rule is not None and rule.then == "ignore":
         return Chosen(choice=Choice(what="ignore", because=because, frames=frames))
-    model = (rule.model if rule else "") or default_model
-    return Chosen(
-        choice=Choice(what="segment", because=because, frames=frames, model=model), stack=stack
-    )
+    return _segment(stack, because, (rule.model if rule else "") or default_model)
+
+
+def _as_asked(stack: Stack, model: str) -> Chosen:
+    return _segment(stack, f"the client asked for this model ({_described(stack)})", model)
+
+
+def _segment(stack: Stack, because: str, model: str) -> Chosen:
+    choice = Choice(what="segment", because=because, frames=len(stack.frames), model=model)
+    return Chosen(choice=choice, stack=stack)
 
 
 def _matches(rule: SeriesRule, stack: Stack) -> bool:

@@ -19,11 +19,11 @@ VENOUS = SeriesFacts(
 )
 
 
-def chosen(*rules, facts=VENOUS, slices=None, ignored=()):
+def chosen(*rules, facts=VENOUS, slices=None, ignored=(), asked=""):
     stacks, refused = build_stacks(slices or make_slices(line(20)), facts, SETTINGS)
     assembly = Assembly(facts=facts, stacks=stacks, refused=refused, ignored=ignored)
     settings = SETTINGS.model_copy(update={"rules": tuple(SeriesRule(**rule) for rule in rules)})
-    return choose(assembly, settings, "abdomen/1")
+    return choose(assembly, settings, "abdomen/1", asked)
 
 
 def only(*rules, **how):
@@ -92,3 +92,12 @@ def test_no_line_repeats_what_a_peer_wrote():
 def test_a_pattern_that_does_not_compile_is_refused_with_the_settings():
     with pytest.raises(ValidationError, match="not a regular expression"):
         SeriesRule(name="a", description="(abdomen")
+
+
+@pytest.mark.parametrize("then", ["segment", "ignore"])
+def test_what_a_client_asks_for_goes_over_the_rules(then):
+    rule = {"name": "all", "model": "special", "then": then}
+    one = only(rule, asked="wanted/2")
+    assert (one.choice.what, one.choice.model) == ("segment", "wanted/2")
+    assert one.stack is not None
+    assert only({"name": "mr", "modality": ("MR",)}, asked="wanted/2").choice.model == "wanted/2"
