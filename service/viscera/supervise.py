@@ -100,7 +100,8 @@ class Supervisor:
         status = child.process.poll()
         if status is None:
             return
-        if now - child.started_at > _STABLE_S:
+        # Only one that was ready: a start that takes long and fails must not be tried at once.
+        if child.ports and now - child.started_at > _STABLE_S:
             child.pause_s = _RESTART_FIRST_S
         _log.error("role_died", died=child.role, status=status, restart_in_s=child.pause_s)
         child.process, child.ports = None, {}

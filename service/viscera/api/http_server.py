@@ -12,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from viscera import log
+from viscera.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
@@ -61,9 +62,21 @@ class HttpServer:
         return self._server.server_port if self._server else self._address[1]
 
     def start(self) -> None:
-        """Listen and answer, on threads of its own."""
+        """Listen and answer, on threads of its own.
+
+        Raises
+        ------
+        InvalidSettings
+            If the address cannot be bound.
+        """
         kind = _IPv6Server if ":" in self._address[0] else _Server
-        self._server = kind(self._address, _Handler)
+        try:
+            self._server = kind(self._address, _Handler)
+        except OSError as error:
+            host, port = self._address
+            raise InvalidSettings(
+                f"http.host, http.port: cannot listen on {host}:{port}: {error.strerror}"
+            ) from error
         self._server.set_app(self._answer)
         threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
 

@@ -18,6 +18,7 @@ from pynetdicom.transport import AddressInformation
 
 from viscera import log
 from viscera.config import DicomSettings
+from viscera.errors import InvalidSettings
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
 from viscera.receive.classes import DROPPED_TRANSFER_SYNTAXES, IMAGES, TRANSFER_SYNTAXES
@@ -72,14 +73,20 @@ class Listener:
 
         Raises
         ------
-        OSError
+        InvalidSettings
             If the address cannot be bound.
         """
         _quiet_libraries()
         for peer in self._settings.peers:
             # A process that died may have left another number behind.
             self._index.note_associations(peer.name, 0)
-        self._server = self._make_server()
+        try:
+            self._server = self._make_server()
+        except OSError as error:
+            raise InvalidSettings(
+                f"dicom.host, dicom.port: cannot listen on {self._settings.host}:"
+                f"{self._settings.port}: {error.strerror}"
+            ) from error
         threading.Thread(
             target=self._server.serve_forever, name="dicom-listener", daemon=True
         ).start()

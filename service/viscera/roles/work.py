@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 from contextlib import closing
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -53,8 +54,7 @@ def run(face: Face, stop: threading.Event) -> None:
 
 def _plan(pipeline: Pipeline, metrics: Metrics, submission: Submission) -> Plan:
     """Plan one submission, and observe how long its series took to arrive and close."""
-    gathered_s = (now() - submission.opened_at).total_seconds()
-    metrics.stage_seconds.labels("receive", "").observe(gathered_s)
+    metrics.stage_seconds.labels("receive", "").observe(_seconds_since(submission.opened_at))
     return pipeline.plan(submission)
 
 
@@ -72,8 +72,13 @@ def _run(
 
 def _observe(metrics: Metrics, job: Job, submission: Submission, outcome: Outcome) -> None:
     """Observe how long a series took, from its first instance to its committed result."""
-    took_s = (now() - submission.opened_at).total_seconds()
+    took_s = _seconds_since(submission.opened_at)
     metrics.series_seconds.labels(outcome.modality).observe(took_s)
+
+
+def _seconds_since(moment: datetime) -> float:
+    """A clock set back gives 0: a histogram's sum must not fall."""
+    return max(0.0, (now() - moment).total_seconds())
 
 
 def _route(settings: Settings, job: Job, outcome: Outcome) -> dict[str, tuple[ResultKind, ...]]:
@@ -105,5 +110,8 @@ def _sweep_often(settings: Settings, store: SqlJobStore, stop: threading.Event) 
             )
         except (StoreUnavailable, OSError) as error:
             _log.warning("sweep_postponed", error=type(error).__name__)
+        except Exception:
+            # Without sweeps the disk fills; the next one may go better.
+            _log.exception("sweep_broke")
         if stop.wait(_SWEEP_PAUSE_S):
             return
