@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export TCP_NODELAY := 1
 
-.PHONY: help setup peers test check format lock proto demo bench e2e run
+.PHONY: help setup peers test check format lock proto docs demo bench e2e run
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,11 +33,13 @@ check: .venv/.dev ## ruff, mypy --strict, import rows, buf
 format: .venv/.dev ## Format the code
 	$(PY) -m ruff format . && $(PY) -m ruff check --fix .
 lock: ## Pin every dependency again (needs uv)
-	for variant in "-:cpu" "-gpu:gpu" "-dev:cpu dev" "-bench:cpu dev bench"; do \
+	for variant in "-:cpu openvino" "-gpu:gpu" "-dev:cpu openvino dev" "-bench:cpu openvino dev bench"; do \
 	  extras=$$(for e in $${variant#*:}; do printf -- "--extra %s " $$e; done); name=$${variant%%:*}; \
 	  uv pip compile pyproject.toml --python-version 3.11 $$extras --generate-hashes --no-annotate --no-header -q -o requirements$${name%-}.lock; done
 proto: .venv/.dev ## Generate service/viscera/api/v1 from proto/
 	$(PY) -m grpc_tools.protoc -Iviscera/api/v1=proto/viscera/v1 --python_out=service --pyi_out=service --grpc_python_out=service viscera/api/v1/viscera.proto
+docs: .venv/.dev ## Write docs/settings.md, metrics.md and errors.md from the code
+	$(PY) docs/generate.py
 demo: setup ## Push a phantom through the service; results in demo-out/
 	$(PY) deploy/demo/run.py
 .venv/.bench: requirements-bench.lock .venv/.dev

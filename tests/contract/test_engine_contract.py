@@ -16,14 +16,24 @@ BATCH = 3
 Make = Callable[[], Engine]
 
 
-@pytest.fixture(params=["function", "onnx-cpu"])
+def engine_class(name: str) -> type:
+    if name == "onnx-cpu":
+        return OnnxCpuEngine
+    pytest.importorskip("openvino", reason="openvino is not installed: extra `openvino`")
+    from viscera.segment.openvino_cpu import OpenVinoEngine
+
+    return OpenVinoEngine
+
+
+@pytest.fixture(params=["function", "onnx-cpu", "openvino-cpu"])
 def make_engine(request, tmp_path) -> Make:
     if request.param == "function":
         mix = np.random.default_rng(0).standard_normal((LABELS, CHANNELS)).astype(np.float32)
         return lambda: FunctionEngine(lambda tiles: np.einsum("lc,nczyx->nlzyx", mix, tiles), BATCH)
+    kind = engine_class(request.param)
     path = write_network(tmp_path / "model.onnx", channels=CHANNELS, labels=LABELS)
     model = make_model(labels=LABELS - 1, channels=CHANNELS, patch=PATCH, onnx_path=path)
-    return lambda: OnnxCpuEngine(model, threads=2, tile_batch=BATCH)
+    return lambda: kind(model, threads=2, tile_batch=BATCH)
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
-"""Which engine serves: the first of the ladder that loads and passes the golden tile."""
+"""Which engine serves: the first of the ladder that loads and passes the golden tile.
+
+An engine that is not installed is passed over in silence: its absence was somebody's choice. One
+that is installed and does not serve is a demotion.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
+from importlib.util import find_spec
 
 from viscera import log
 from viscera.config import EngineSettings
 from viscera.domain.models import Golden, Model
-from viscera.errors import InvalidSettings, ModelRefused
+from viscera.errors import InvalidSettings
 from viscera.metrics import Metrics
 from viscera.segment import golden as golden_tile
 from viscera.segment.engine import Engine
@@ -22,21 +27,28 @@ class Rung:
     """One kind of engine."""
 
     name: str
+    module: str
+    """What must be importable for it; comes with an extra."""
     build: Callable[[Model, EngineSettings], Engine]
 
 
+def _openvino_cpu(model: Model, settings: EngineSettings) -> Engine:
+    from viscera.segment.openvino_cpu import OpenVinoEngine  # openvino is an extra
+
+    return OpenVinoEngine(model, threads=settings.threads, tile_batch=settings.tile_batch)
+
+
 def _onnx_cpu(model: Model, settings: EngineSettings) -> Engine:
-    try:
-        # onnxruntime is an extra, and not to be imported before the pair is refused.
-        from viscera.segment.onnx_cpu import OnnxCpuEngine
-    except ImportError as error:
-        raise InvalidSettings(
-            f"no engine can run: {error}; install viscera with the extra `cpu`"
-        ) from error
+    # onnxruntime is an extra, and not to be imported before the pair is refused.
+    from viscera.segment.onnx_cpu import OnnxCpuEngine
+
     return OnnxCpuEngine(model, threads=settings.threads, tile_batch=settings.tile_batch)
 
 
-LADDER = (Rung("onnx-cpu", _onnx_cpu),)
+LADDER = (
+    Rung("openvino-cpu", "openvino", _openvino_cpu),
+    Rung("onnx-cpu", "onnxruntime", _onnx_cpu),
+)
 """Fastest first."""
 
 
@@ -64,19 +76,28 @@ def start_engine(
     ------
     ModelRefused
         If no engine passes, or with ``strict`` the first does not: what the last one tried said.
+    HostMemoryFull
+        If the last one tried found no memory for the golden tile.
     InvalidSettings
-        If two builds of ONNX Runtime are installed together, or none.
+        If two builds of ONNX Runtime are installed together, or no engine is, or the last one
+        tried cannot be imported.
     """
     refuse_rival_runtimes()
-    for rung in ladder[:-1]:
+    installed = [rung for rung in ladder if find_spec(rung.module) is not None]
+    if not installed:
+        raise InvalidSettings(
+            f"no engine can run: none of {', '.join(rung.module for rung in ladder)} is"
+            " installed; install viscera with the extra `cpu`"
+        )
+    for rung in installed[:-1]:
         try:
             return _start(rung, model, golden, settings)
-        except ModelRefused as error:
+        except Exception as error:  # a native library may raise anything, and the next one serves
             if settings.strict:
                 raise
             metrics.engine_fallbacks.labels(rung.name).inc()
             _log.warning("engine_demoted", engine=rung.name, model=model.full_name, why=str(error))
-    return _start(ladder[-1], model, golden, settings)
+    return _start(installed[-1], model, golden, settings)
 
 
 def refuse_rival_runtimes() -> None:
@@ -104,7 +125,13 @@ def _is_installed(distribution: str) -> bool:
 
 
 def _start(rung: Rung, model: Model, golden: Golden, settings: EngineSettings) -> Engine:
-    engine = rung.build(model, settings)
+    try:
+        engine = rung.build(model, settings)
+    except ImportError as error:
+        raise InvalidSettings(
+            f"{rung.name}: {rung.module} is installed and cannot be imported: {error};"
+            " install it again, or uninstall it"
+        ) from error
     try:
         report = golden_tile.check(engine, model, golden)
     except BaseException:

@@ -1,12 +1,15 @@
 """Which engine serves, and what start-up refuses."""
 
+import sys
 from importlib import metadata
 
+import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from segment_fakes import FunctionEngine, make_model, write_network
 from viscera.config import EngineSettings
-from viscera.errors import InvalidSettings, ModelRefused
+from viscera.errors import HostMemoryFull, InvalidSettings, ModelRefused
 from viscera.metrics import Metrics
 from viscera.segment import golden, start_engine
 from viscera.segment.ladder import LADDER, Rung
@@ -15,15 +18,40 @@ from viscera.segment.onnx_cpu import OnnxCpuEngine
 PATCH = (6, 7, 8)
 
 
-class WrongEngine(FunctionEngine):
-    """Answers the right shape and the wrong logits."""
+class FaultyEngine(FunctionEngine):
+    """Loads, and then does something wrong."""
 
-    def __init__(self):
-        super().__init__(lambda tiles: tiles.repeat(3, axis=1))
+    def __init__(self, function):
+        super().__init__(function)
         self.closed = 0
 
     def close(self):
         self.closed += 1
+
+
+def raising(error):
+    def fail(*_):
+        raise error
+
+    return fail
+
+
+RUN_FAULTS = {
+    "wrong logits": lambda tiles: tiles.repeat(3, axis=1),
+    "wrong shape": lambda tiles: tiles,
+    "NaN": lambda tiles: np.full((1, 3, *PATCH), np.nan, np.float32),
+    "no memory": raising(HostMemoryFull("no memory")),
+    "its own exception": raising(RuntimeError("primitive descriptor")),
+}
+LOAD_FAULTS = {
+    "a refused file": ModelRefused("cannot be loaded"),
+    "libraries missing": ImportError("libtbb.so.12: cannot open shared object file"),
+    "its own exception": RuntimeError("no CPU plugin"),
+}
+
+
+def rung_of(name, build):
+    return Rung(name, "numpy", build)
 
 
 @pytest.fixture
@@ -33,15 +61,43 @@ def package(tmp_path):
     return model, golden.make(OnnxCpuEngine(model, threads=1, tile_batch=1), model, seed=1)
 
 
+@pytest.fixture
+def absent(monkeypatch):
+    """Make a module look as if it were not installed."""
+    return lambda module: monkeypatch.setitem(sys.modules, module, None)
+
+
 def demotions(metrics, engine):
     return metrics.registry.get_sample_value("viscera_engine_fallbacks_total", {"engine": engine})
 
 
-def test_the_cpu_engine_serves_after_its_golden_tile(package):
-    settings, metrics = EngineSettings(tile_batch=2), Metrics()
-    engine = start_engine(*package, settings, metrics)
+def test_openvino_comes_before_onnx_runtime():
+    assert [rung.name for rung in LADDER] == ["openvino-cpu", "onnx-cpu"]
+
+
+def test_openvino_serves_where_it_is_installed(package):
+    pytest.importorskip("openvino", reason="openvino is not installed: extra `openvino`")
+    metrics = Metrics()
+    engine = start_engine(*package, EngineSettings(strict=True), metrics)
+    assert engine.name == "openvino-cpu"
+    assert demotions(metrics, "openvino-cpu") is None
+
+
+def test_an_engine_that_is_not_installed_is_no_demotion(package, absent):
+    absent("openvino")
+    settings, metrics = EngineSettings(tile_batch=2, strict=True), Metrics()
+    with capture_logs() as logs:
+        engine = start_engine(*package, settings, metrics)
     assert (engine.name, engine.tile_batch) == ("onnx-cpu", 2)
-    assert demotions(metrics, "onnx-cpu") is None
+    assert demotions(metrics, "openvino-cpu") is None
+    assert [entry["event"] for entry in logs] == ["engine_ready"]
+
+
+def test_no_engine_installed_says_what_to_install(package, absent):
+    absent("openvino")
+    absent("onnxruntime")
+    with pytest.raises(InvalidSettings, match="extra `cpu`"):
+        start_engine(*package, EngineSettings(), Metrics())
 
 
 def test_a_wrong_golden_tile_stops_the_start(package, tmp_path):
@@ -52,21 +108,54 @@ def test_a_wrong_golden_tile_stops_the_start(package, tmp_path):
         start_engine(changed, made, EngineSettings(), Metrics())
 
 
-def test_a_demotion_is_counted_and_the_failed_engine_closed(package):
-    wrong, metrics = WrongEngine(), Metrics()
-    ladder = (Rung("wrong", lambda model, settings: wrong), *LADDER)
-    engine = start_engine(*package, EngineSettings(), metrics, ladder)
+@pytest.mark.parametrize("fault", RUN_FAULTS)
+def test_an_engine_that_runs_wrong_is_demoted_and_closed(package, fault):
+    faulty, metrics = FaultyEngine(RUN_FAULTS[fault]), Metrics()
+    ladder = (rung_of("faulty", lambda model, settings: faulty), LADDER[-1])
+    with capture_logs() as logs:
+        engine = start_engine(*package, EngineSettings(), metrics, ladder)
     assert engine.name == "onnx-cpu"
-    assert wrong.closed == 1
-    assert demotions(metrics, "wrong") == 1
+    assert faulty.closed == 1
+    assert demotions(metrics, "faulty") == 1
+    assert [entry["event"] for entry in logs] == ["engine_demoted", "engine_ready"]
+    assert logs[0]["engine"] == "faulty"
 
 
-def test_a_demotion_is_fatal_in_strict_mode(package):
-    wrong, metrics = WrongEngine(), Metrics()
-    ladder = (Rung("wrong", lambda model, settings: wrong), *LADDER)
-    with pytest.raises(ModelRefused):
+@pytest.mark.parametrize("fault", LOAD_FAULTS)
+def test_an_engine_that_does_not_load_is_demoted(package, fault):
+    metrics = Metrics()
+    ladder = (rung_of("faulty", raising(LOAD_FAULTS[fault])), LADDER[-1])
+    with capture_logs() as logs:
+        engine = start_engine(*package, EngineSettings(), metrics, ladder)
+    assert engine.name == "onnx-cpu"
+    assert demotions(metrics, "faulty") == 1
+    assert str(LOAD_FAULTS[fault]) in logs[0]["why"]
+
+
+@pytest.mark.parametrize("fault", RUN_FAULTS)
+def test_a_demotion_is_fatal_in_strict_mode(package, fault):
+    faulty, metrics = FaultyEngine(RUN_FAULTS[fault]), Metrics()
+    ladder = (rung_of("faulty", lambda model, settings: faulty), LADDER[-1])
+    with pytest.raises((ModelRefused, HostMemoryFull, RuntimeError)):
         start_engine(*package, EngineSettings(strict=True), metrics, ladder)
-    assert demotions(metrics, "wrong") is None
+    assert faulty.closed == 1
+    assert demotions(metrics, "faulty") is None
+
+
+@pytest.mark.parametrize("fault", LOAD_FAULTS)
+def test_failing_to_load_is_fatal_in_strict_mode(package, fault):
+    ladder = (rung_of("faulty", raising(LOAD_FAULTS[fault])), LADDER[-1])
+    with pytest.raises((ModelRefused, InvalidSettings, RuntimeError)):
+        start_engine(*package, EngineSettings(strict=True), Metrics(), ladder)
+
+
+def test_the_last_engine_tried_has_the_last_word(package):
+    ladder = (
+        rung_of("first", raising(ModelRefused("first"))),
+        rung_of("last", raising(ImportError("broken"))),
+    )
+    with pytest.raises(InvalidSettings, match="last: numpy is installed and cannot be imported"):
+        start_engine(*package, EngineSettings(), Metrics(), ladder)
 
 
 def test_both_onnx_runtimes_together_are_refused(package, monkeypatch, tmp_path):
