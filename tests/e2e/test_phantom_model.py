@@ -110,7 +110,8 @@ def test_the_demo_finds_all_fifteen_organs_at_about_their_size(
     labels = labels_of(phantom.volume, model, engine)
     ml = np.bincount(labels.ravel(), minlength=16) * phantom.volume.geometry.voxel_ml
     for label in AMOS:
-        assert ml[label.value] == pytest.approx(phantom.true_ml[label.name], rel=0.5), label.name
+        # Wide for the small ones: the card gives the gall bladder and the adrenals a Dice of 0.7.
+        assert ml[label.value] == pytest.approx(phantom.true_ml[label.name], rel=0.7), label.name
     for name in ("liver", "right kidney", "left kidney"):
         value = next(label.value for label in AMOS if label.name == name)
         assert ml[value] == pytest.approx(phantom.true_ml[name], rel=0.15), name

@@ -31,8 +31,9 @@ does.
 - **Training data**: {pool} phantoms of seed {seed}, {distractors:.0%} of them without an abdomen;
   habitus 0.72 to 1.3, four contrast phases, noise of 15 to 28 HU, whole and cut fields of view. No
   mirroring.
-- **Training**: {steps} steps of {batch} patches on two shared CPU cores; `python -m
-  viscera.training --seed {seed} --steps {steps}` repeats it.
+- **Training**: {steps} steps of {batch} patches on two shared CPU cores. The rate followed the
+  clock; `python -m viscera.training --seed {seed} --steps {steps} --repo model_repo` is the same
+  recipe by steps, and reproducible.
 - **Licence**: Apache-2.0, as the code that drew the data and made the weights.
 
 ## Accuracy
