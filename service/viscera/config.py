@@ -43,9 +43,7 @@ class _Section(BaseModel):
 class Peer(_Section):
     """One DICOM node that may send to us."""
 
-    name: _Slug = Field(
-        description="Our name for it; the only one that logs, metrics and rows show."
-    )
+    name: _Slug = Field(description="Our name for it; the only one that logs and rows show.")
     ae_title: _AETitle = Field(description="Its calling AE title.")
     networks: tuple[str, ...] = Field(
         (), description="Source networks in CIDR; empty admits nobody."
@@ -172,7 +170,7 @@ class DecodeSettings(_Section):
 class ModelSettings(_Section):
     """The model repository."""
 
-    repo: Path = Field(Path("model_repo"), description="Folder of packages: <name>/<version>/.")
+    repo: Path = Field(Path("model_repo"), description="Folder of packages: NAME/VERSION/.")
     default: str = Field("abdomen15-phantom", description="Model for series whose rule names none.")
 
 
@@ -221,7 +219,9 @@ class Destination(_Section):
     ae_title: _AETitle = Field("ANY-SCP", description="dicom: its AE title.")
     folder: Path | None = Field(None, description="folder: where files are put.")
     from_peers: tuple[str, ...] = Field(
-        (), description="Only results of these peers; empty: of all."
+        (),
+        description="Only results of these peers or gRPC principals; empty: of all peers, and of "
+        "no gRPC client.",
     )
     allow_unvalidated: bool = Field(
         False, description="dicom: whether models below grade `validated` may send here."
@@ -410,12 +410,12 @@ def describe_settings(settings: Settings) -> str:
             if isinstance(value, SecretStr) and value == field.default:
                 value = value.get_secret_value()
             mark = "# " if value is None or isinstance(value, SecretStr) else ""
-            lines.append(f"{mark}{key} = {_as_toml(value) or ''}  # {field.description}")
+            lines.append(f"{mark}{key} = {as_toml(value) or ''}  # {field.description}")
         lines.append("")
     return "\n".join(lines)
 
 
-def _as_toml(value: object) -> str | None:
+def as_toml(value: object) -> str | None:
     """Return one value as TOML; None where TOML has no word for it."""
     match value:
         case None:
@@ -427,9 +427,9 @@ def _as_toml(value: object) -> str | None:
         case SecretStr():
             return f'"{value}"'
         case tuple():
-            return f"[{', '.join(_as_toml(item) or '' for item in value)}]"
+            return f"[{', '.join(as_toml(item) or '' for item in value)}]"
         case BaseModel():
-            shown = ((key, _as_toml(getattr(value, key))) for key in type(value).model_fields)
+            shown = ((key, as_toml(getattr(value, key))) for key in type(value).model_fields)
             return "{ " + ", ".join(f"{k} = {v}" for k, v in shown if v is not None) + " }"
         case _:
             return json.dumps(str(value), ensure_ascii=False)
