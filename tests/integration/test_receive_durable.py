@@ -132,7 +132,7 @@ def test_broken_disk_is_a_processing_failure_and_the_association_lives(tmp_path,
                 raise OSError(5, "broken")
             real(fd)
 
-        monkeypatch.setattr("viscera.jobs.durable.os.fsync", fsync)
+        monkeypatch.setattr("viscera.files.durable.os.fsync", fsync)
         ds = ct_dataset()
         with Sender(
             receive.listener.port, contexts=[(ds.SOPClassUID, [ds.file_meta.TransferSyntaxUID])]

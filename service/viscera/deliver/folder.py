@@ -2,13 +2,12 @@
 
 import hashlib
 import os
-import re
 import shutil
 from pathlib import Path
 
 from viscera.errors import PeerUnreachable
-
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+from viscera.files.durable import sync_folder
+from viscera.files.part10 import is_uid
 
 
 def place(folder: Path, series_uid: str, job_id: str, name: str) -> Path:
@@ -17,7 +16,7 @@ def place(folder: Path, series_uid: str, job_id: str, name: str) -> Path:
     The job's id keeps apart the stacks and the versions of one series. What is no UID is hashed:
     a folder is never named by whatever a peer wrote.
     """
-    if not _UID.fullmatch(series_uid) or len(series_uid) > 64:
+    if not is_uid(series_uid):
         series_uid = hashlib.sha256(series_uid.encode()).hexdigest()[:32]
     return folder / series_uid / job_id / name
 
@@ -39,15 +38,7 @@ def send_folder(source: Path, target: Path) -> None:
             os.fsync(written.fileno())
         part.replace(target)
         for folder in (target.parent, target.parent.parent, target.parent.parent.parent):
-            _sync(folder)
+            sync_folder(folder)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else type(error).__name__
         raise PeerUnreachable(f"the destination's folder cannot be written: {reason}") from error
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

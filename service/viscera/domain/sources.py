@@ -7,6 +7,19 @@ from pathlib import Path
 
 from viscera.domain.geometry import Geometry
 
+CT, MR = "CT", "MR"
+
+SINGLE_FRAME = {"1.2.840.10008.5.1.4.1.1.2": CT, "1.2.840.10008.5.1.4.1.1.4": MR}
+MULTI_FRAME = {
+    "1.2.840.10008.5.1.4.1.1.2.1": CT,  # Enhanced CT
+    "1.2.840.10008.5.1.4.1.1.2.2": CT,  # Legacy Converted Enhanced CT
+    "1.2.840.10008.5.1.4.1.1.4.1": MR,  # Enhanced MR
+    "1.2.840.10008.5.1.4.1.1.4.4": MR,  # Legacy Converted Enhanced MR
+}
+MODALITIES = SINGLE_FRAME | MULTI_FRAME
+"""By SOP class: what we take and stack. The class decides, not Modality, which peers write
+freely."""
+
 
 class Origin(StrEnum):
     """Which door a submission came through."""

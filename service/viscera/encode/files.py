@@ -1,26 +1,17 @@
 """Files that stay: written, synced, and named by their digest."""
 
 import hashlib
-import os
 from pathlib import Path
 
 from viscera.domain.results import ResultFile, ResultKind
-
-
-def sync(path: Path) -> None:
-    """Make a file's bytes, or a folder's names, survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+from viscera.files.durable import sync_file
 
 
 def result_file(
     kind: ResultKind, path: Path, root: Path, *, sop_class_uid: str = "", sop_uid: str = ""
 ) -> ResultFile:
     """Sync a written file and return its row, with `path` relative to `root`."""
-    sync(path)
+    sync_file(path)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return ResultFile(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from viscera.domain.arrays import Labels
-from viscera.domain.geometry import axes_transform
+from viscera.domain.geometry import axes_transform, to_axes
 from viscera.domain.volumes import Volume
 
 STANDARD_AXES = "SPL"
@@ -43,9 +43,10 @@ def chosen_planes(labels: Labels, volume: Volume) -> tuple[Plane, Plane]:
     tuple
         Axial seen from the feet, coronal from the front: the patient's right is on the left.
     """
-    turns = axes_transform(volume.geometry.axes, STANDARD_AXES)
-    seen, grey = _turned(labels, turns), _turned(volume.voxels, turns)
-    high, deep, wide = (volume.geometry.spacing_mm[axis] for axis in turns[0])
+    axes = volume.geometry.axes
+    seen, grey = (to_axes(array, axes, STANDARD_AXES) for array in (labels, volume.voxels))
+    permutation, _ = axes_transform(axes, STANDARD_AXES)
+    high, deep, wide = (volume.geometry.spacing_mm[axis] for axis in permutation)
     z, y = _fullest(seen, 0), _fullest(seen, 1)
     axial = Plane(
         title="Axial",
@@ -62,13 +63,6 @@ def chosen_planes(labels: Labels, volume: Volume) -> tuple[Plane, Plane]:
         letters=("H", "L", "F", "R"),
     )
     return axial, coronal
-
-
-def _turned(array: np.ndarray, turns: tuple[tuple[int, int, int], tuple[bool, ...]]) -> np.ndarray:
-    permutation, flips = turns
-    steps = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
-    view: np.ndarray = array.transpose(permutation)[steps]
-    return view
 
 
 def _fullest(labels: np.ndarray, axis: int) -> int:

@@ -16,7 +16,7 @@ from viscera.domain.results import (
 from viscera.domain.sources import Stack
 from viscera.domain.volumes import Volume
 from viscera.encode.context import ResultContext
-from viscera.encode.files import result_file, sync
+from viscera.encode.files import result_file
 from viscera.encode.identity import Identity, digest_of
 from viscera.encode.qc import write_qc
 from viscera.encode.roundtrip import check_seg
@@ -25,6 +25,7 @@ from viscera.encode.segments import empty_segments, found_segments, resolve
 from viscera.encode.sources import Sources, read_sources
 from viscera.encode.sr import encode_sr
 from viscera.encode.volumes import write_volumes_json
+from viscera.files.durable import sync_folder
 
 
 def write_results(
@@ -86,7 +87,7 @@ def write_results(
     volumes = folder / "volumes.json"
     write_volumes_json(volumes, organs, verdict, volume.geometry, volume.modality, context, stack)
     files.append(result_file(ResultKind.VOLUMES, volumes, root))
-    sync(folder)
+    sync_folder(folder)
     return tuple(files)
 
 

@@ -14,30 +14,16 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-)
 from pydicom.valuerep import DA, TM
 
-from viscera.domain.sources import Frame, Stack
+from viscera.domain.sources import MULTI_FRAME, SINGLE_FRAME, Frame, Stack
 from viscera.encode.identity import derived_uid
 from viscera.errors import DatasetMismatch
 
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8: whatever the source's was, the patient's name keeps all its letters."""
 
-_SINGLE_FRAME = {
-    EnhancedCTImageStorage: CTImageStorage,
-    LegacyConvertedEnhancedCTImageStorage: CTImageStorage,
-    EnhancedMRImageStorage: MRImageStorage,
-    LegacyConvertedEnhancedMRImageStorage: MRImageStorage,
-}
+_SINGLE_FRAME = {modality: uid for uid, modality in SINGLE_FRAME.items()}
 _REQUIRED = (
     "PatientID",
     "PatientName",
@@ -63,16 +49,16 @@ class Sources:
     @property
     def is_multi_frame(self) -> bool:
         """Whether references need frame numbers."""
-        return self.stack.facts.sop_class_uid in _SINGLE_FRAME
+        return self.stack.facts.sop_class_uid in MULTI_FRAME
 
     def slices(self) -> list[Dataset]:
         """Return one header per slice, in the stack's order; the first holds the patient."""
         headers = [self._patient(), *(Dataset() for _ in self.stack.frames[1:])]
         shared = _shared_plane(self.stack, self.header)
-        sop_class = self.stack.facts.sop_class_uid
+        sop_class_uid = _SINGLE_FRAME[self.stack.facts.modality]
         for ds, frame in zip(headers, self.stack.frames, strict=True):
             ds.update(deepcopy(shared))
-            _identify(ds, self.stack, frame, _SINGLE_FRAME.get(UID(sop_class), sop_class))
+            _identify(ds, self.stack, frame, sop_class_uid)
             ds.ImagePositionPatient = list(frame.position_lps)
         return headers
 

@@ -21,8 +21,8 @@ from pathlib import Path, PurePosixPath
 from viscera import log
 from viscera.domain.sources import Arrival, Origin
 from viscera.errors import ConflictingInstance, InvalidRequest, RejectedInstance, SpoolFull
-from viscera.jobs import durable
-from viscera.jobs.part10 import Header, read_header
+from viscera.files import durable
+from viscera.files.part10 import Header, read_header
 
 _log = log.get(__name__)
 

@@ -28,7 +28,7 @@ from viscera.errors import (
     ServiceError,
     StoreUnavailable,
 )
-from viscera.jobs.durable import sync_folder
+from viscera.files.durable import sync_folder
 from viscera.jobs.heartbeat import Heartbeat
 from viscera.jobs.owners import this_process
 from viscera.jobs.protocol import Destinations, WorkStore

@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from viscera.domain.geometry import Geometry, axes_transform
+from viscera.domain.geometry import Geometry, axes_transform, to_axes
 from viscera.phantom.make import Phantom
 
 _NAMESPACE = uuid.UUID("6c0d9b7e-1f6a-5b5e-9f0e-0b6f5f5d7a11")
@@ -58,9 +58,7 @@ def stored_geometry(geometry: Geometry, storage: Storage) -> Geometry:
 
 def stored_array(array: np.ndarray, geometry: Geometry, storage: Storage) -> np.ndarray:
     """Return `array`, voxels or labels on `geometry`, as :func:`stored_geometry` lays them."""
-    permutation, flips = axes_transform(geometry.axes, storage.axes)
-    steps = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
-    return array.transpose(permutation)[steps]
+    return to_axes(array, geometry.axes, storage.axes)
 
 
 def write_series(

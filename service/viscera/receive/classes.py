@@ -5,29 +5,13 @@ from types import MappingProxyType
 
 from pynetdicom import AllStoragePresentationContexts
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
-from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made at import
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-)
 
 from viscera.config import Peer
+from viscera.domain.sources import MODALITIES
 from viscera.errors import InvalidSettings
+from viscera.files.part10 import DEFLATED
 
-IMAGES = frozenset(
-    str(uid)
-    for uid in (
-        CTImageStorage,
-        EnhancedCTImageStorage,
-        LegacyConvertedEnhancedCTImageStorage,
-        MRImageStorage,
-        EnhancedMRImageStorage,
-        LegacyConvertedEnhancedMRImageStorage,
-    )
-)
+IMAGES = frozenset(MODALITIES)
 
 TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.1",  # explicit VR little endian: first choice of what a peer offers
@@ -48,15 +32,9 @@ TRANSFER_SYNTAXES = (
 )
 """Uncompressed first, then lossless: a peer that offers several gets the first one here."""
 
-_DEFLATED = {
-    "1.2.840.10008.1.2.1.99",
-    "1.2.840.10008.1.2.4.95",
-    "1.2.840.10008.1.2.4.205",
-    "1.2.840.10008.1.2.8.1",
-}
 DROPPED_TRANSFER_SYNTAXES = (
     *TRANSFER_SYNTAXES,
-    *(uid for uid in ALL_TRANSFER_SYNTAXES if uid not in {*TRANSFER_SYNTAXES, *_DEFLATED}),
+    *(uid for uid in ALL_TRANSFER_SYNTAXES if uid not in {*TRANSFER_SYNTAXES, *DEFLATED}),
 )
 """For what is dropped unread: video and the rest too, but nothing deflated."""
 

@@ -11,7 +11,7 @@ from pynetdicom.events import Event
 from viscera import log
 from viscera.domain.sources import Origin
 from viscera.errors import InvalidUID, ServiceError, UnsupportedSOPClass
-from viscera.jobs.part10 import is_uid
+from viscera.files.part10 import is_uid
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
 from viscera.receive.classes import IMAGES

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.config import SeriesSettings
-from viscera.domain.sources import SeriesFacts, SourceFrame, Stack
+from viscera.domain.sources import MODALITIES, SeriesFacts, SourceFrame, Stack
 from viscera.errors import (
     GeometryMismatch,
     IncompleteSeries,
@@ -15,7 +15,7 @@ from viscera.errors import (
     UnusableSeries,
 )
 from viscera.series.grouping import group_by_plane
-from viscera.series.headers import MODALITIES, Header, Slice, read_header
+from viscera.series.headers import Header, Slice, read_header
 from viscera.series.identity import refuse_mixed, without_repeats
 from viscera.series.image_types import is_original, is_reformat
 from viscera.series.ordering import identity

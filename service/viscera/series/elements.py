@@ -13,9 +13,9 @@ from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from viscera.errors import DatasetMismatch, InvalidUID
+from viscera.files.part10 import is_uid
 
 _DECIMAL = frozenset("0123456789+-.eE \\\0")
 _TEXT_LIMIT = 256
@@ -90,14 +90,14 @@ class Elements:
         InvalidUID
             If it is absent or breaks PS3.5 section 9.
         """
-        uid = UID(self.raw(keyword).decode("latin-1"), validation_mode=0)
-        if not uid.is_valid:
+        uid = self.raw(keyword).decode("latin-1")
+        if not is_uid(uid):
             seen = "an invalid" if uid else "no"
             raise InvalidUID(
                 f"{self.who} has {seen} {keyword}; expected digits and points (PS3.5 section 9): "
                 f"send it again with proper UIDs"
             )
-        return str(uid)
+        return uid
 
     def items(self, keyword: str) -> "tuple[Elements, ...]":
         """Return the items of a sequence; empty where it is absent."""

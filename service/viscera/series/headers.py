@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydicom.uid import UID
 
-from viscera.domain.sources import Frame, SourceFrame
+from viscera.domain.sources import MODALITIES, MULTI_FRAME, Frame, SourceFrame
 from viscera.errors import DatasetMismatch
 from viscera.series.elements import Elements, tag_of
 from viscera.series.functional_groups import frame_views
@@ -16,19 +16,6 @@ from viscera.series.image_types import no_slice
 from viscera.series.part10 import read_part10
 from viscera.series.planes import matrix_of, orientation_of, position_of, spacing_of
 from viscera.series.traits import TRAITS, Trait
-
-CT = "CT"
-MR = "MR"
-
-SINGLE_FRAME = {"1.2.840.10008.5.1.4.1.1.2": CT, "1.2.840.10008.5.1.4.1.1.4": MR}
-_MULTI = {
-    "1.2.840.10008.5.1.4.1.1.2.1": CT,  # Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.2.2": CT,  # Legacy Converted Enhanced CT
-    "1.2.840.10008.5.1.4.1.1.4.1": MR,  # Enhanced MR
-    "1.2.840.10008.5.1.4.1.1.4.4": MR,  # Legacy Converted Enhanced MR
-}
-MODALITIES = SINGLE_FRAME | _MULTI
-"""By SOP class: what we stack. The class decides, not Modality, which peers write freely."""
 
 _KEYWORDS = (
     *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID"),
@@ -142,7 +129,7 @@ def _with_frames(header: Header, elements: Elements) -> Header:
 
 
 def _views(header: Header, elements: Elements) -> Iterator[_View]:
-    if header.sop_class_uid in _MULTI:
+    if header.sop_class_uid in MULTI_FRAME:
         yield from frame_views(elements)
         return
     if (elements.whole("NumberOfFrames") or 1) != 1:
@@ -200,7 +187,7 @@ def _slice(header: Header, elements: Elements, view: _View, number: int) -> Slic
 
 def _trait(trait: Trait, header: Header, view: _View) -> str:
     if not trait.places:
-        return header.sop_uid if header.sop_class_uid in _MULTI else ""
+        return header.sop_uid if header.sop_class_uid in MULTI_FRAME else ""
     for macro, keyword in trait.places:
         found = view.find(macro, keyword)
         value = found.raw(keyword) if found else b""

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
+from viscera.domain.sources import MODALITIES, SINGLE_FRAME
 from viscera.errors import ConflictingInstance, MixedSeries
-from viscera.series.headers import MODALITIES, SINGLE_FRAME, Header
+from viscera.series.headers import Header
 
 
 def without_repeats(headers: Sequence[Header]) -> tuple[Header, ...]:

@@ -9,7 +9,7 @@ The decoding children import this package too, so numba and SimpleITK are import
 are used: each would cost every child its start-up time and address space.
 """
 
-from viscera.volume.axes import to_axes
+from viscera.domain.geometry import to_axes
 from viscera.volume.files import read_volume, write_labels
 from viscera.volume.load import load_volume
 from viscera.volume.pool import DecodePool

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from viscera.domain.arrays import ModelImage
-from viscera.domain.geometry import axes_transform
+from viscera.domain.geometry import axes_transform, to_axes
 from viscera.domain.models import Model, Normalisation, NormalisationScheme, Order
 from viscera.domain.volumes import Volume
 from viscera.errors import HostMemoryFull, ModelRefused, NoModelForSeries
-from viscera.volume.axes import to_axes
 from viscera.volume.sampling import axis_table, target_shape
 
 _MIN_SD = 1e-8

@@ -17,7 +17,7 @@ import pytest
 from instances import SERIES_UID, STUDY_UID, as_file, ct_dataset, with_uid
 from viscera.domain.sources import Origin
 from viscera.errors import ConflictingInstance, InvalidRequest, InvalidUID, SpoolFull
-from viscera.jobs import durable
+from viscera.files import durable
 from viscera.jobs.spool import Spool, Stored, Upload
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)

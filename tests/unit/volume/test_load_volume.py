@@ -198,7 +198,7 @@ def test_mr_without_rescale_is_as_stored(pool: DecodePool, tmp_path: Path) -> No
         ({"PhotometricInterpretation": "PALETTE COLOR"}, "one grey sample"),
         ({"HighBit": 14, "BitsStored": 12}, "right-aligned"),
         ({"BitsAllocated": 32, "BitsStored": 32, "HighBit": 31}, "8 or 16 bits"),
-        ({"PixelData": b"\0" * 58}, "58 bytes of pixels, its header promises 60"),
+        ({"PixelData": b"\0" * 48}, "48 bytes of pixels, its header promises 60"),
         ({"PixelData": None}, "no pixel data"),
         ({"PixelRepresentation": None}, "cannot be decoded"),
     ],

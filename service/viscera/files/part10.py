@@ -1,4 +1,4 @@
-"""What the spool reads of an instance: its UIDs, its place, where its data set begins.
+"""What the head of a DICOM file says: UIDs, a place, where the data set begins (PS3.10 7.1).
 
 Reading stops at Number of Series Related Instances (0020,1209): no pixel is touched, and nothing
 nests: sequences of undefined length are walked with a stack of one flag a level.
@@ -9,13 +9,18 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from viscera.errors import DatasetMismatch, InvalidUID
 
+T = TypeVar("T")
 Head = Callable[[int], bytes]
 """Gives the first n bytes of an instance, or all of it where there are less."""
 
 _PREAMBLE_BYTES = 128
+_MAGIC = b"DICM"
+HEAD_BYTES = _PREAMBLE_BYTES + len(_MAGIC)
+"""What :func:`is_part10` looks at."""
 _FIRST_LOOK_BYTES = 1 << 15
 
 _MEDIA_SOP_CLASS = 0x00020002
@@ -33,8 +38,15 @@ _WANTED = {_SOP_CLASS, _SOP_INSTANCE, _STUDY, _SERIES, _POSITION, _EXPECTED_COUN
 
 _IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 _EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-# Deflated data sets inflate without bound before a single tag can be read.
-_DEFLATED = {"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"}
+DEFLATED = frozenset(
+    (
+        "1.2.840.10008.1.2.1.99",
+        "1.2.840.10008.1.2.4.95",
+        "1.2.840.10008.1.2.4.205",
+        "1.2.840.10008.1.2.8.1",
+    )
+)
+"""Transfer syntaxes that inflate without bound before a single tag, or a frame, can be read."""
 
 # PS3.5 table 7.1-1: two reserved bytes, then a length of four.
 _LONG_VRS = frozenset(
@@ -81,11 +93,33 @@ def read_header(head: Head) -> Header:
     InvalidUID
         If a UID is empty or breaks DICOM PS3.5 section 9.
     """
+    return _grown(head, _parse)
+
+
+def read_meta(head: Head) -> tuple[str, int]:
+    """Return the transfer syntax, as far as the file names one, and where the data set begins.
+
+    Raises
+    ------
+    DatasetMismatch
+        If it is no DICOM file.
+    """
+    meta, offset = _grown(head, _parse_meta)
+    return _text(meta.get(_TRANSFER_SYNTAX, b"")), offset
+
+
+def is_part10(first: bytes) -> bool:
+    """Whether a file that begins with these 132 bytes is a DICOM file."""
+    return first[_PREAMBLE_BYTES : _PREAMBLE_BYTES + len(_MAGIC)] == _MAGIC
+
+
+def _grown(head: Head, parse: Callable[[bytes, bool], T]) -> T:
+    """Return what `parse` makes of as many bytes as it needs."""
     size = _FIRST_LOOK_BYTES
     while True:
         data = head(size)
         try:
-            return _parse(data, complete=len(data) < size)
+            return parse(data, len(data) < size)
         except _MoreNeeded:
             if len(data) < size:
                 raise DatasetMismatch(
@@ -101,11 +135,9 @@ def is_uid(text: str) -> bool:
 
 
 def _parse(data: bytes, complete: bool) -> Header:
-    if data[_PREAMBLE_BYTES : _PREAMBLE_BYTES + 4] != b"DICM":
-        raise DatasetMismatch("no DICM after the preamble; send DICOM's file format (PS3.10)")
-    meta, offset = _values(data, _PREAMBLE_BYTES + 4, "<", False, _META, _LAST_META, complete)
+    meta, offset = _parse_meta(data, complete)
     syntax = _uid(meta, _TRANSFER_SYNTAX, "Transfer Syntax UID")
-    if syntax in _DEFLATED:
+    if syntax in DEFLATED:
         raise DatasetMismatch(f"transfer syntax {syntax} is deflated; send it uncompressed")
     order = ">" if syntax == _EXPLICIT_BIG else "<"
     implicit = syntax == _IMPLICIT_LITTLE
@@ -124,6 +156,14 @@ def _parse(data: bytes, complete: bool) -> Header:
     _require_same(_uid(meta, _MEDIA_SOP_CLASS, "SOP Class UID"), header.sop_class_uid)
     _require_same(_uid(meta, _MEDIA_SOP_INSTANCE, "SOP Instance UID"), header.sop_uid)
     return header
+
+
+def _parse_meta(data: bytes, complete: bool) -> tuple[dict[int, bytes], int]:
+    """Return the elements of the file meta; the length that (0002,0000) states is not trusted."""
+    if not is_part10(data):
+        raise DatasetMismatch("no DICM after the preamble; send DICOM's file format (PS3.10)")
+    at = _PREAMBLE_BYTES + len(_MAGIC)
+    return _values(data, at, "<", False, _META, _LAST_META, complete)
 
 
 def _values(
@@ -189,8 +229,7 @@ def _explicit(data: bytes, at: int, order: str, length: int) -> tuple[bytes, int
 
 
 def _uid(tags: dict[int, bytes], tag: int, name: str) -> str:
-    # Peers pad with spaces too, against the standard; the path and the rows get the bare UID.
-    text = tags.get(tag, b"").rstrip(b"\0 ").decode("ascii", "replace")
+    text = _text(tags.get(tag, b""))
     if not text:
         raise InvalidUID(f"{name} is empty or absent; every instance needs one")
     if not is_uid(text):
@@ -198,6 +237,11 @@ def _uid(tags: dict[int, bytes], tag: int, name: str) -> str:
             f"{name} is not a UID as DICOM PS3.5 section 9 has it (digits and dots, at most 64)"
         )
     return text
+
+
+def _text(value: bytes) -> str:
+    """Peers pad with spaces too, against the standard; the path and the rows get the bare UID."""
+    return value.rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _require_same(announced: str, found: str) -> None:

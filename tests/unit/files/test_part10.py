@@ -10,7 +10,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from instances import as_file, ct_dataset, with_uid
 from viscera.errors import DatasetMismatch, InvalidUID
-from viscera.jobs.part10 import Header, read_header
+from viscera.files.part10 import Header, read_header
 
 
 def read(data: bytes) -> Header:
