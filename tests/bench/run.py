@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 HERE = Path(__file__).parent
-BENCHES = ("bench_receive.py", "bench_restore.py", "bench_seg.py")
+BENCHES = ("bench_receive.py", "bench_restore.py", "bench_seg.py", "bench_segment.py")
 
 
 def main() -> int:
@@ -27,10 +27,10 @@ def main() -> int:
         if run.returncode:
             failed.append(bench)
     Path("bench.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{'name':<18}{'ours':>10}{'peer':>10}{'ratio':>8}  unit, peer")
+    print(f"{'name':<22}{'ours':>10}{'peer':>10}{'ratio':>8}  unit, peer")
     for row in found:
         print(
-            f"{row['name']:<18}{row['ours']:>10}{row['peer']:>10}{row['ratio']:>8}  "
+            f"{row['name']:<22}{row['ours']:>10}{row['peer']:>10}{row['ratio']:>8}  "
             f"{row['unit']}, {row['peer_name']}"
         )
     for bench in failed:
