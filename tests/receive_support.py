@@ -18,6 +18,7 @@ from viscera.errors import StoreUnavailable
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
 from viscera.receive import Indexer, Listener
+from viscera.receive.classes import TRANSFER_SYNTAXES
 
 PACS = Peer(name="pacs", ae_title="PACS", networks=("127.0.0.0/8",))
 
@@ -100,6 +101,7 @@ def receiver(
     reserve_bytes: int = 0,
     max_pending: int = 1000,
     store: FakeStore | None = None,
+    transfer_syntaxes: tuple[str, ...] = TRANSFER_SYNTAXES,
     **settings: object,
 ) -> Iterator[Receiver]:
     """Run a listener on loopback; `settings` are those of `DicomSettings`."""
@@ -107,7 +109,7 @@ def receiver(
     store, metrics = store or FakeStore(), Metrics()
     index = Indexer(store, spool, max_pending=max_pending)
     dicom = DicomSettings(**{"host": "127.0.0.1", "port": 0, "peers": (PACS,), **settings})
-    listener = Listener(dicom, spool, index, metrics)
+    listener = Listener(dicom, spool, index, metrics, transfer_syntaxes)
     index.start()
     listener.start()
     try:

@@ -1,6 +1,6 @@
 """Which SOP classes and transfer syntaxes are taken, and which are taken only to be dropped."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from pynetdicom import AllStoragePresentationContexts
@@ -31,6 +31,18 @@ TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.4.51",  # JPEG extended 12 bit
 )
 """Uncompressed first, then lossless: a peer that offers several gets the first one here."""
+
+
+def offered(proven: Collection[str]) -> tuple[str, ...]:
+    """Return what negotiation offers for images: of ours, those that decode on this machine.
+
+    Parameters
+    ----------
+    proven
+        As ``volume.proven_syntaxes`` found them.
+    """
+    return tuple(uid for uid in TRANSFER_SYNTAXES if uid in proven)
+
 
 DROPPED_TRANSFER_SYNTAXES = (
     *TRANSFER_SYNTAXES,

@@ -45,6 +45,8 @@ class Listener:
         Told of each; started and stopped by whoever made it.
     metrics
         Counts instances and open associations.
+    transfer_syntaxes
+        Offered for images, first choice first.
 
     Raises
     ------
@@ -53,11 +55,17 @@ class Listener:
     """
 
     def __init__(
-        self, settings: DicomSettings, spool: Spool, index: Indexer, metrics: Metrics
+        self,
+        settings: DicomSettings,
+        spool: Spool,
+        index: Indexer,
+        metrics: Metrics,
+        transfer_syntaxes: tuple[str, ...] = TRANSFER_SYNTAXES,
     ) -> None:
         self._settings = settings
         self._index = index
         self._metrics = metrics
+        self._transfer_syntaxes = transfer_syntaxes
         self._admissions = Admissions(settings)
         self._scp = StoreScp(spool, index, metrics)
         self._server: BoundedServer | None = None
@@ -161,7 +169,9 @@ class Listener:
         self._count_open(peer, 1)
         association.on_end = end
         association.bind(evt.EVT_C_STORE, store)
-        association.acceptor.supported_contexts = _contexts(association, peer)
+        association.acceptor.supported_contexts = _contexts(
+            association, peer, self._transfer_syntaxes
+        )
         _log.info("association_accepted", peer=peer.name)
 
     def _count_open(self, peer: AdmittedPeer, change: int) -> None:
@@ -180,13 +190,17 @@ def _quiet_libraries() -> None:
     pydicom_config.settings.reading_validation_mode = pydicom_config.IGNORE
 
 
-def _contexts(association: BoundedAssociation, peer: AdmittedPeer) -> list[PresentationContext]:
+def _contexts(
+    association: BoundedAssociation, peer: AdmittedPeer, transfer_syntaxes: tuple[str, ...]
+) -> list[PresentationContext]:
     """Return what `peer` asks for and may use, one presentation context a SOP class."""
     request = cast(A_ASSOCIATE, association.requestor.primitive)
     asked = request.presentation_context_definition_list
     contexts = []
     for uid in sorted({str(context.abstract_syntax) for context in asked}):
-        if uid in IMAGES or uid == Verification:
+        if uid in IMAGES:
+            contexts.append(_context(uid, transfer_syntaxes))
+        elif uid == Verification:
             contexts.append(_context(uid, TRANSFER_SYNTAXES))
         elif uid in peer.dropped:
             contexts.append(_context(uid, DROPPED_TRANSFER_SYNTAXES))

@@ -4,8 +4,9 @@ import threading
 from contextlib import closing
 
 from viscera.metrics import Metrics
-from viscera.receive import Indexer, Listener
+from viscera.receive import Indexer, Listener, offered
 from viscera.roles.parts import Face, migrate_until_done, open_spool, open_store
+from viscera.volume import proven_syntaxes
 
 
 def run(face: Face, stop: threading.Event) -> None:
@@ -16,7 +17,8 @@ def run(face: Face, stop: threading.Event) -> None:
         threading.Thread(target=migrate_until_done, args=(store, stop), daemon=True).start()
         spool = open_spool(settings)
         index = Indexer(store, spool)
-        listener = Listener(settings.dicom, spool, index, metrics)
+        syntaxes = offered(proven_syntaxes(settings.decode))
+        listener = Listener(settings.dicom, spool, index, metrics, syntaxes)
         index.start()
         listener.start()
         announce(dicom_port=listener.port)

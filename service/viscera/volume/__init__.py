@@ -14,12 +14,14 @@ from viscera.volume.files import read_volume, write_labels
 from viscera.volume.load import load_volume
 from viscera.volume.pool import DecodePool
 from viscera.volume.prepare import prepare, warm_up
+from viscera.volume.proof import proven_syntaxes
 from viscera.volume.sampling import target_shape
 
 __all__ = [
     "DecodePool",
     "load_volume",
     "prepare",
+    "proven_syntaxes",
     "read_volume",
     "target_shape",
     "to_axes",
