@@ -25,6 +25,7 @@
     ├── ModelRefused                a package that must not be served
     ├── InvalidRequest              a client's call makes no sense
     ├── InvalidSettings
+    ├── DeviceUnavailable           no driver or GPU that answers
     ├── RoundTripMismatch           what was written does not decode to what was meant
     ├── LeaseLost                   another worker owns the job now
     ├── Exhausted
@@ -140,6 +141,10 @@ class InvalidRequest(ServiceError):
 
 class InvalidSettings(ServiceError):
     """The settings are wrong; the message names the key."""
+
+
+class DeviceUnavailable(ServiceError):
+    """An engine needs a GPU, and none answers."""
 
 
 class RoundTripMismatch(ServiceError):

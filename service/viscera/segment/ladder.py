@@ -12,10 +12,12 @@ from importlib.util import find_spec
 from viscera import log
 from viscera.config import EngineSettings
 from viscera.domain.models import Golden, Model
-from viscera.errors import InvalidSettings
+from viscera.errors import DeviceUnavailable, InvalidSettings
 from viscera.metrics import Metrics
 from viscera.segment import golden as golden_tile
+from viscera.segment.driver import Gpu, probe_gpu
 from viscera.segment.engine import Engine
+from viscera.segment.golden import FLOAT32, Tolerance
 
 _log = log.get(__name__)
 
@@ -30,6 +32,19 @@ class Rung:
     module: str
     """What must be importable for it; comes with an extra."""
     build: Callable[[Model, EngineSettings], Engine]
+    distribution: str = ""
+    """What must be installed besides, where several distributions bring one module."""
+    needs_gpu: bool = False
+    """Whether NVIDIA's driver must answer before the module is imported."""
+    tolerance: Tolerance = FLOAT32
+    """How far from the golden tile it may be."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether somebody chose to have it. Imports nothing."""
+        return find_spec(self.module) is not None and (
+            not self.distribution or _is_installed(self.distribution)
+        )
 
 
 def _openvino_cpu(model: Model, settings: EngineSettings) -> Engine:
@@ -58,6 +73,7 @@ def start_engine(
     settings: EngineSettings,
     metrics: Metrics,
     ladder: Sequence[Rung] = LADDER,
+    probe: Callable[[], Gpu] = probe_gpu,
 ) -> Engine:
     """Return an engine that has just answered the golden tile rightly on this device.
 
@@ -71,6 +87,8 @@ def start_engine(
         Each demotion is counted there.
     ladder
         Kinds of engine, fastest first.
+    probe
+        Asks the driver, once, where an installed engine needs a GPU.
 
     Raises
     ------
@@ -78,26 +96,29 @@ def start_engine(
         If no engine passes, or with ``strict`` the first does not: what the last one tried said.
     HostMemoryFull
         If the last one tried found no memory for the golden tile.
+    DeviceUnavailable
+        If the last one tried needs a GPU that does not answer.
     InvalidSettings
         If two builds of ONNX Runtime are installed together, or no engine is, or the last one
         tried cannot be imported.
     """
     refuse_rival_runtimes()
-    installed = [rung for rung in ladder if find_spec(rung.module) is not None]
+    installed = [rung for rung in ladder if rung.is_installed]
     if not installed:
         raise InvalidSettings(
             f"no engine can run: none of {', '.join(rung.module for rung in ladder)} is"
             " installed; install viscera with the extra `cpu`"
         )
+    fault = _gpu_fault(probe) if any(rung.needs_gpu for rung in installed) else None
     for rung in installed[:-1]:
         try:
-            return _start(rung, model, golden, settings)
+            return _start(rung, model, golden, settings, fault)
         except Exception as error:  # a native library may raise anything, and the next one serves
             if settings.strict:
                 raise
             metrics.engine_fallbacks.labels(rung.name).inc()
             _log.warning("engine_demoted", engine=rung.name, model=model.full_name, why=str(error))
-    return _start(installed[-1], model, golden, settings)
+    return _start(installed[-1], model, golden, settings, fault)
 
 
 def refuse_rival_runtimes() -> None:
@@ -124,7 +145,25 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _start(rung: Rung, model: Model, golden: Golden, settings: EngineSettings) -> Engine:
+def _gpu_fault(probe: Callable[[], Gpu]) -> DeviceUnavailable | None:
+    try:
+        gpu = probe()
+    except DeviceUnavailable as error:
+        return error
+    major, minor = gpu.capability
+    _log.info("gpu_found", gpu=gpu.name, capability=f"{major}.{minor}", driver=gpu.driver)
+    return None
+
+
+def _start(
+    rung: Rung,
+    model: Model,
+    golden: Golden,
+    settings: EngineSettings,
+    gpu_fault: DeviceUnavailable | None,
+) -> Engine:
+    if rung.needs_gpu and gpu_fault is not None:
+        raise gpu_fault
     try:
         engine = rung.build(model, settings)
     except ImportError as error:
@@ -133,7 +172,7 @@ def _start(rung: Rung, model: Model, golden: Golden, settings: EngineSettings) -
             " install it again, or uninstall it"
         ) from error
     try:
-        report = golden_tile.check(engine, model, golden)
+        report = golden_tile.check(engine, model, golden, tolerance=rung.tolerance)
     except BaseException:
         engine.close()
         raise

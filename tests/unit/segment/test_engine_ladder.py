@@ -9,9 +9,10 @@ from structlog.testing import capture_logs
 
 from segment_fakes import FunctionEngine, make_model, write_network
 from viscera.config import EngineSettings
-from viscera.errors import HostMemoryFull, InvalidSettings, ModelRefused
+from viscera.errors import DeviceUnavailable, HostMemoryFull, InvalidSettings, ModelRefused
 from viscera.metrics import Metrics
 from viscera.segment import golden, start_engine
+from viscera.segment.driver import Gpu
 from viscera.segment.ladder import LADDER, Rung
 from viscera.segment.onnx_cpu import OnnxCpuEngine
 
@@ -167,3 +168,78 @@ def test_both_onnx_runtimes_together_are_refused(package, monkeypatch, tmp_path)
     assert metadata.version("onnxruntime-gpu") == "1.31"
     with pytest.raises(InvalidSettings, match="onnxruntime and onnxruntime-gpu"):
         start_engine(*package, EngineSettings(), Metrics())
+
+
+GPU = Gpu(name="fake", capability=(9, 0), driver=13010, memory_bytes=80 * 2**30)
+
+
+def gpu_rung(name, build):
+    return Rung(name, "numpy", build, needs_gpu=True, tolerance=golden.HALF)
+
+
+def no_gpu():
+    raise DeviceUnavailable("no usable NVIDIA GPU")
+
+
+def test_without_a_driver_no_gpu_engine_is_imported(package):
+    """Importing one may crash the process; the driver is asked once for all of them."""
+    asked, metrics = [], Metrics()
+
+    def probe():
+        asked.append(1)
+        no_gpu()
+
+    never = raising(AssertionError("imported"))
+    ladder = (gpu_rung("tensorrt", never), gpu_rung("onnx-cuda", never), LADDER[-1])
+    with capture_logs() as logs:
+        engine = start_engine(*package, EngineSettings(), metrics, ladder, probe)
+    assert engine.name == "onnx-cpu"
+    assert asked == [1]
+    assert [demotions(metrics, name) for name in ("tensorrt", "onnx-cuda")] == [1, 1]
+    assert [entry["why"] for entry in logs[:2]] == ["no usable NVIDIA GPU"] * 2
+
+
+def test_without_a_driver_strict_mode_stops(package):
+    ladder = (gpu_rung("tensorrt", raising(AssertionError("imported"))), LADDER[-1])
+    with pytest.raises(DeviceUnavailable):
+        start_engine(*package, EngineSettings(strict=True), Metrics(), ladder, no_gpu)
+
+
+def test_where_every_engine_needs_a_gpu_its_absence_is_the_last_word(package):
+    ladder = (gpu_rung("tensorrt", raising(AssertionError("imported"))),)
+    with pytest.raises(DeviceUnavailable):
+        start_engine(*package, EngineSettings(), Metrics(), ladder, no_gpu)
+
+
+def test_nobody_asks_for_a_gpu_that_no_engine_needs(package):
+    probe = raising(AssertionError("asked"))
+    start_engine(*package, EngineSettings(), Metrics(), LADDER[-1:], probe).close()
+
+
+@pytest.mark.parametrize("fault", RUN_FAULTS)
+def test_a_gpu_that_answers_wrongly_is_demoted(package, fault):
+    faulty, metrics = FaultyEngine(RUN_FAULTS[fault]), Metrics()
+    ladder = (gpu_rung("tensorrt", lambda *_: faulty), LADDER[-1])
+    engine = start_engine(*package, EngineSettings(), metrics, ladder, lambda: GPU)
+    assert engine.name == "onnx-cpu"
+    assert (faulty.closed, demotions(metrics, "tensorrt")) == (1, 1)
+
+
+@pytest.mark.parametrize(("share", "serves"), [(5e-3, True), (2e-2, False)])
+def test_half_precision_may_be_farther_off(package, share, serves):
+    """Noise of a known share of the largest logit: too much for float32 either way."""
+    model, made = package
+    right = OnnxCpuEngine(model, threads=1, tile_batch=1)
+    offset = np.float32(share * np.abs(made.logits).max())
+    shifted = FunctionEngine(lambda tiles: right.infer(tiles) + offset)
+    ladder = (gpu_rung("half", lambda *_: shifted), LADDER[-1])
+    engine = start_engine(*package, EngineSettings(), Metrics(), ladder, lambda: GPU)
+    assert (engine is shifted) is serves
+    whole = (rung_of("single", lambda *_: shifted), LADDER[-1])
+    assert start_engine(*package, EngineSettings(), Metrics(), whole).name == "onnx-cpu"
+
+
+def test_a_module_of_another_distribution_is_not_installed():
+    """onnxruntime brings the module of onnxruntime-gpu, and no GPU engine."""
+    assert not Rung("x", "numpy", raising(RuntimeError()), distribution="numpy-gpu").is_installed
+    assert Rung("x", "numpy", raising(RuntimeError()), distribution="numpy").is_installed

@@ -66,7 +66,7 @@ def test_swapped_labels_are_found_by_the_argmax_alone(model):
     right = engine_of(model)
     swapped = FunctionEngine(lambda tiles: right.infer(tiles)[:, [0, 2, 1, 3]])
     with pytest.raises(ModelRefused, match="labels agree"):
-        golden.check(swapped, model, made, tolerance=1e9)
+        golden.check(swapped, model, made, tolerance=golden.Tolerance(logits=1e9))
 
 
 def test_a_tolerance_is_a_share_of_the_largest_logit(model):
@@ -75,9 +75,9 @@ def test_a_tolerance_is_a_share_of_the_largest_logit(model):
     scale = float(np.abs(made.logits).max())
     assert scale > 10
     shifted = FunctionEngine(lambda tiles: right.infer(tiles) + np.float32(0.01 * scale))
-    golden.check(shifted, model, made, tolerance=0.02)
+    golden.check(shifted, model, made, tolerance=golden.Tolerance(logits=0.02))
     with pytest.raises(ModelRefused):
-        golden.check(shifted, model, made, tolerance=0.005)
+        golden.check(shifted, model, made, tolerance=golden.Tolerance(logits=0.005))
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
