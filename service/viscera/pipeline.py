@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera import encode, measure, models, segment, series, volume
+from viscera import encode, measure, models, postprocess, segment, series, volume
 from viscera.config import Settings
 from viscera.domain.jobs import Choice, Job, JobKind, JobState, Outcome, Plan, PlannedJob
 from viscera.domain.models import Model
@@ -34,7 +34,7 @@ from viscera.errors import (
 from viscera.metrics import Metrics
 from viscera.segment.engine import Engine
 
-RESULT_SCHEMA = 1
+RESULT_SCHEMA = 2
 """Part of every job's key: raise it when the same sources give other results."""
 
 Report = Callable[[str, float, str], None]
@@ -142,9 +142,11 @@ class Pipeline:
                 volume.to_axes(labels, loaded.geometry.axes, model.axes),
                 lambda done: report("segment", done, engine.name),
             )
+        with self._metrics.stage("postprocess"):
+            removals = postprocess.postprocess(labels, loaded, model)
         report("measure", 0.0, engine.name)
         with self._metrics.stage("measure"):
-            measurements = measure.measure(labels, loaded, model)
+            measurements = measure.measure(labels, loaded, model, removals)
             verdict = measure.judge(measurements, loaded, model)
         self._observe_volumes(measurements)
         return model, Segmented(
@@ -157,6 +159,8 @@ class Pipeline:
         if model.digest not in self._served:
             segment.warm_up()
             volume.warm_up()
+            if model.postprocess:
+                postprocess.warm_up()
             engine = segment.start_engine(
                 model, models.read_golden(model), self._settings.engine, self._metrics
             )

@@ -1,6 +1,7 @@
 """What the run-time knows of a network. `models/` reads it from a manifest."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -78,6 +79,22 @@ class VerdictPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PostprocessPolicy:
+    """Which pieces of the network's label map are taken away as implausible."""
+
+    inside_body: bool = False
+    """Pieces that lie mostly outside the patient go (CT only)."""
+    sides: bool = False
+    """Pieces of a kidney or adrenal on the wrong side go, where the right side has one too."""
+    max_pieces: int = 0
+    """The largest pieces of each organ that stay; 0: all."""
+    max_pieces_of: Mapping[str, int] = field(default_factory=dict)
+    """By the label's name, where it differs."""
+    min_share: float = 0.0
+    """A further piece goes if it has less than this share of the largest one's voxels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A checked package: everything the run-time must know."""
 
@@ -109,6 +126,8 @@ class Model:
     step: float = 0.5
     """nnU-Net's tile_step_size: the share of a patch from one tile to the next."""
     mirror_axes: tuple[int, ...] = ()
+    postprocess: PostprocessPolicy | None = None
+    """None: the network's label map stands as it is."""
     verdict: VerdictPolicy = VerdictPolicy()
     licence: str = ""
     intended_use: str = ""

@@ -33,6 +33,26 @@ class OrganMeasurement:
     """Centre of its voxels, mm."""
     truncated_by: tuple[str, ...] = ()
     """Of ``array_edge``, ``reconstruction_circle``."""
+    removed_ml: float = 0.0
+    """What postprocessing took away from it; not in `volume_ml`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """What postprocessing took away from one organ."""
+
+    name: str
+    """Of the label, as in the model."""
+    outside_body_voxels: int = 0
+    wrong_side_voxels: int = 0
+    """In pieces on the wrong side of the patient."""
+    apart_voxels: int = 0
+    """In pieces that were not connected to the largest one."""
+
+    @property
+    def voxels(self) -> int:
+        """All of them."""
+        return self.outside_body_voxels + self.wrong_side_voxels + self.apart_voxels
 
 
 class Decision(StrEnum):

@@ -78,6 +78,7 @@ def _organ(organ: OrganMeasurement) -> dict[str, Any]:
         "truncated_by": list(organ.truncated_by),
         "voxels": organ.voxels,
         "volume_ml": round(organ.volume_ml, 4),
+        "removed_ml": round(organ.removed_ml, 4),
         "mean_intensity": _rounded(organ.mean_intensity),
         "sd_intensity": _rounded(organ.sd_intensity),
         "extent_mm": _rounded_all(organ.extent_mm),

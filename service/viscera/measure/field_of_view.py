@@ -5,8 +5,8 @@ from statistics import median
 
 import numpy as np
 
+from viscera.domain.anatomy import LANDMARK_MIN_ML, USUAL, margin_mm
 from viscera.domain.geometry import Geometry
-from viscera.measure.anatomy import LANDMARK_MIN_ML, USUAL, margin_mm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

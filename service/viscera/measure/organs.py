@@ -1,12 +1,13 @@
 """Measurements of every label of the model's task."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from viscera.domain.arrays import Labels
 from viscera.domain.geometry import Geometry
 from viscera.domain.models import Label, Model
-from viscera.domain.results import OrganMeasurement, Presence
+from viscera.domain.results import OrganMeasurement, Presence, Removal
 from viscera.domain.volumes import Volume
 from viscera.measure.field_of_view import Found, outside_field_of_view, superior_range_mm
 from viscera.measure.tally import Tally, tally
@@ -15,7 +16,9 @@ ARRAY_EDGE = "array_edge"
 RECONSTRUCTION_CIRCLE = "reconstruction_circle"
 
 
-def measure(labels: Labels, volume: Volume, model: Model) -> tuple[OrganMeasurement, ...]:
+def measure(
+    labels: Labels, volume: Volume, model: Model, removals: Sequence[Removal] = ()
+) -> tuple[OrganMeasurement, ...]:
     """Measure each label of `model`, those that it lacks included.
 
     Parameters
@@ -26,6 +29,8 @@ def measure(labels: Labels, volume: Volume, model: Model) -> tuple[OrganMeasurem
         Rescaled intensities: HU for CT, the scanner's own for MR.
     model
         Its labels, then its `not_segmented` ones, are the rows of the answer.
+    removals
+        What postprocessing took away from `labels` before.
 
     Returns
     -------
@@ -49,8 +54,15 @@ def measure(labels: Labels, volume: Volume, model: Model) -> tuple[OrganMeasurem
     unseen = outside_field_of_view(
         volume.geometry, tuple(_place(one, counted, volume.geometry) for one in found.values())
     )
+    lost_ml = {one.name: one.voxels * volume.geometry.voxel_ml for one in removals}
     return (
-        *(found.get(label.value) or _absent(label, unseen) for label in model.labels),
+        *(
+            replace(
+                found.get(label.value) or _absent(label, unseen),
+                removed_ml=lost_ml.get(label.name, 0.0),
+            )
+            for label in model.labels
+        ),
         *(
             OrganMeasurement(label=label, presence=Presence.NOT_SEGMENTED)
             for label in model.not_segmented

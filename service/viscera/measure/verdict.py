@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+from viscera.domain.anatomy import RIGHT_OF, USUAL
 from viscera.domain.models import Model, VerdictPolicy
 from viscera.domain.results import Decision, OrganMeasurement, Presence, Verdict
 from viscera.domain.volumes import Volume
-from viscera.measure.anatomy import RIGHT_OF, USUAL
 
 Found = dict[str, OrganMeasurement]
 

@@ -17,6 +17,7 @@ from viscera.domain.models import (
     Normalisation,
     NormalisationScheme,
     Order,
+    PostprocessPolicy,
     VerdictPolicy,
 )
 from viscera.domain.organs import AMOS
@@ -188,6 +189,16 @@ class OutputTable(_Table):
         return tuple(_BY_NAME[name] for name in self.not_segmented)
 
 
+class PostprocessTable(_Table):
+    """Which pieces of the label map go; without it the network's label map stands as it is."""
+
+    inside_body: bool = False
+    sides: bool = False
+    max_pieces: int = Field(0, ge=0)
+    max_pieces_of: dict[_Text, Annotated[int, Field(ge=0)]] = {}
+    min_share: float = Field(0.0, ge=0, le=1)
+
+
 class VerdictTable(_Table):
     """When a result is worth delivering; without it every result is."""
 
@@ -216,6 +227,7 @@ class Manifest(_Table):
     input: InputTable
     tiles: TilesTable
     output: OutputTable
+    postprocess: PostprocessTable | None = None
     verdict: VerdictTable = VerdictTable()
     files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     """sha256 of every file of the package but this one."""
@@ -229,6 +241,9 @@ class Manifest(_Table):
         names = {label.name for label in self.output.to_labels()}
         if unknown := [name for name in self.verdict.anchors if name not in names]:
             raise ValueError(f"anchors that are no label: {', '.join(unknown)}")
+        pieces = self.postprocess.max_pieces_of if self.postprocess else {}
+        if unknown := [name for name in pieces if name not in names]:
+            raise ValueError(f"max_pieces_of names that are no label: {', '.join(unknown)}")
         return self
 
     def to_model(self, folder: Path, digest: str) -> Model:
@@ -266,6 +281,9 @@ class Manifest(_Table):
             patch_size=self.tiles.patch_size,
             step=self.tiles.step,
             mirror_axes=self.tiles.mirror_axes,
+            postprocess=(
+                PostprocessPolicy(**self.postprocess.model_dump()) if self.postprocess else None
+            ),
             verdict=VerdictPolicy(**self.verdict.model_dump()),
             licence=self.licence,
             intended_use=self.intended_use,

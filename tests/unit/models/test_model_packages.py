@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import band
 from viscera import models
-from viscera.domain.models import Grade, NormalisationScheme, Order
+from viscera.domain.models import Grade, NormalisationScheme, Order, PostprocessPolicy
 from viscera.domain.organs import AMOS
 from viscera.errors import ModelNotFound, ModelRefused
 from viscera.models.manifest import parse_manifest
@@ -64,6 +64,7 @@ def test_manifest_becomes_a_model(tmp_path: Path) -> None:
             "logits_order": 0,
         },
         verdict={"anchors": ["liver", "spleen"], "min_anchors": 1, "min_ml": 9},
+        postprocess={"inside_body": True, "max_pieces": 1, "max_pieces_of": {"spleen": 2}},
     )
     model = models.load_model(tmp_path, "band")
     assert model == written
@@ -82,7 +83,20 @@ def test_manifest_becomes_a_model(tmp_path: Path) -> None:
     assert (ct.scheme, ct.lower, ct.upper, ct.sd) == (NormalisationScheme.CT, -900, 400, 100)
     assert (model.patch_size, model.step, model.mirror_axes) == ((4, 6, 8), 0.75, (2, 0))
     assert (model.verdict.anchors, model.verdict.min_ml) == (("liver", "spleen"), 9)
+    assert model.postprocess == PostprocessPolicy(
+        inside_body=True, max_pieces=1, max_pieces_of={"spleen": 2}
+    )
     assert (model.axes, model.accuracy) == ("SAR", "exact by construction")
+
+
+def test_a_manifest_without_postprocessing_keeps_the_label_map(repo: Path) -> None:
+    before = models.load_model(repo, "band")
+    assert before.postprocess is None
+    rewrite(repo, "[files]", "[postprocess]\nmax_pieces = 1\n[files]")
+    after = models.load_model(repo, "band")
+    assert after.postprocess == PostprocessPolicy(max_pieces=1)
+    # The digest is in every job's key: other rules are another result.
+    assert after.digest != before.digest
 
 
 def test_digest_is_the_manifests_and_covers_the_network(repo: Path) -> None:
@@ -136,6 +150,8 @@ def test_file_with_another_digest_is_refused(repo: Path, name: str) -> None:
         ('"amos15"', "[]", "output.*must not be empty"),
         ('"amos15"', '"amos15"\nlogits_order = 3', "output.logits_order.*cannot be computed"),
         ("[files]", '[verdict]\nanchors = ["heart"]\n[files]', "no label: heart"),
+        ("[files]", "[postprocess.max_pieces_of]\nheart = 1\n[files]", "no label: heart"),
+        ("[files]", "[postprocess]\nmin_share = 2\n[files]", "postprocess.min_share"),
         ("[files]", "[verdict]\nmin_anchors = 1\n[files]", "verdict.*more than there are"),
         ('"model.onnx"', '"../model.onnx"', "model.onnx"),
         ('"MODEL_CARD.md"', '"../card"', "own folder"),

@@ -9,6 +9,7 @@ of every row. Volumes are adult ranges widened to what disease does (splenomegal
 a full bladder): outside them the label map is more likely wrong than the patient is unusual.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -48,6 +49,56 @@ RIGHT_OF: tuple[tuple[str, str], ...] = (
     ("liver", "spleen"),
 )
 """Pairs of which the first lies nearer to the patient's right."""
+
+_SIDE_MARGIN_MM = 10.0
+"""How far across the midline an organ's centroid may lie before its side is contradicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The side of the great vessels on which an organ lies."""
+
+    sign: int
+    """Of LPS x, which grows towards the patient's left."""
+
+    @property
+    def word(self) -> str:
+        """``left`` or ``right``."""
+        return "left" if self.sign > 0 else "right"
+
+    def contradicted_by(self, offset_mm: float) -> bool:
+        """Whether a centroid `offset_mm` to the left of the midline lies on the other side."""
+        return self.sign * offset_mm < -_SIDE_MARGIN_MM
+
+
+SIDES: dict[str, Side] = {
+    "right kidney": Side(-1),
+    "left kidney": Side(1),
+    "right adrenal gland": Side(-1),
+    "left adrenal gland": Side(1),
+}
+
+
+def midline_x_mm(x_mm: Mapping[str, float]) -> float | None:
+    """Return where the patient's midline lies, by the organs found.
+
+    Aorta and inferior vena cava run along the spine on either side of the midline.
+
+    Parameters
+    ----------
+    x_mm
+        LPS x of organs' centroids, by AMOS's names.
+
+    Returns
+    -------
+    float or None
+        None where a vessel is missing, and where the liver does not lie to the right of the
+        spleen: then right and left cannot be told apart by organs.
+    """
+    vessels = [x_mm[name] for name in ("aorta", "postcava") if name in x_mm]
+    reversed_ = "liver" in x_mm and "spleen" in x_mm and x_mm["liver"] >= x_mm["spleen"]
+    return sum(vessels) / 2 if len(vessels) == 2 and not reversed_ else None
+
 
 LANDMARK_MIN_ML = 5.0
 """A smaller organ says too little about where the scan lies."""
