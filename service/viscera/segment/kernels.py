@@ -1,8 +1,9 @@
 """The work of one voxel, and launchers that do it for all on CPU threads.
 
 The functions named ``*_voxel`` are plain Python over scalars and arrays: Numba compiles them
-here, and numba-cuda can compile the very same ones. They stand in one file with the launchers
-because Numba's cache asks only how old the launcher's file is.
+here, and `cuda_kernels` has numba-cuda compile the very same ones. They stand in one file with the
+launchers because Numba's cache asks only how old the launcher's file is. None calls another: what
+a name in them means would depend on who compiles.
 
 Importing this module compiles every launcher for the one signature that it is called with, or
 reads it from the cache; `runtime.configure_numba` comes before that.
@@ -26,6 +27,11 @@ def gather_voxel(image: Array, channel: int, z: int, y: int, x: int) -> Any:
     if z < 0 or z >= depth or y < 0 or y >= height or x < 0 or x >= width:
         return np.float32(0)
     return image[channel, z, y, x]
+
+
+def blended_voxel(blend: Any, weight_z: Any, weight_y: Any, weight_x: Any, logit: Any) -> Any:
+    """Return the weighted sum `blend` with one more tile's logit in it."""
+    return blend + weight_z * weight_y * weight_x * logit
 
 
 def winner_voxel(ring: Array, slot: int, y: int, x: int) -> int:
@@ -85,6 +91,7 @@ def interpolated_winner_voxel(
 
 
 _gather_voxel = njit(gather_voxel)
+_blended_voxel = njit(blended_voxel)
 _winner_voxel = njit(winner_voxel)
 _agreed_voxel = njit(agreed_voxel)
 _interpolated_winner_voxel = njit(interpolated_winner_voxel)
@@ -122,15 +129,14 @@ def _accumulate(
     depth = high[0] - low[0]
     for row in prange(labels * depth):
         label, z = row // depth, low[0] + row % depth
-        tz = sign[0] * (z - origin[0])
+        slot, tz = z % planes, sign[0] * (z - origin[0])
         for y in range(low[1], high[1]):
             ty = sign[1] * (y - origin[1])
-            weight = weight_z[z - low[0]] * weight_y[y - low[1]]
+            wz, wy = weight_z[z - low[0]], weight_y[y - low[1]]
             for x in range(low[2], high[2]):
                 tx = sign[2] * (x - origin[2])
-                ring[label, z % planes, y, x] += (
-                    weight * weight_x[x - low[2]] * logits[label, tz, ty, tx]
-                )
+                wx, logit = weight_x[x - low[2]], logits[label, tz, ty, tx]
+                ring[label, slot, y, x] = _blended_voxel(ring[label, slot, y, x], wz, wy, wx, logit)
 
 
 def _find_winners(ring: Array, first: int, count: int, winners: Array) -> int:

@@ -1,6 +1,6 @@
 """Clip, resample and normalise in one pass: per-voxel Python, compiled by Numba for threads.
 
-The per-voxel function knows nothing of threads, so that a GPU launcher can compile it too. Its
+The per-voxel function knows nothing of threads: `cuda_kernels` has it compiled for the GPU. Its
 arguments are `Any`: Numba infers them, and Python never runs it. Importing this module compiles,
 or loads from Numba's cache, so it is imported late: after the settings have said where that is.
 """
@@ -11,8 +11,10 @@ import numpy as np
 from numba import float32, int16, int64, njit, prange, types
 
 
-def sample(source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any) -> Any:
-    """Return the trilinear mix of eight voxels, each clipped to [lower, upper] first.
+def input_voxel(
+    source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any, mean: Any, sd: Any
+) -> Any:
+    """Return ``(value - mean) / sd``: of eight voxels' trilinear mix, each clipped first.
 
     Parameters
     ----------
@@ -20,11 +22,13 @@ def sample(source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any) -> Any:
         (z, y, x), int16 or float32.
     z, y, x
         Each (low index, high index, weight of the high one).
+    lower, upper
+        What voxels are clipped to.
     """
     (z0, z1, wz), (y0, y1, wy), (x0, x1, wx) = z, y, x
     v000: Any = min(max(np.float32(source[z0, y0, x0]), lower), upper)
     if wz == 0 and wy == 0 and wx == 0:
-        return v000
+        return (v000 - mean) / sd
     v001: Any = min(max(np.float32(source[z0, y0, x1]), lower), upper)
     v010: Any = min(max(np.float32(source[z0, y1, x0]), lower), upper)
     v011: Any = min(max(np.float32(source[z0, y1, x1]), lower), upper)
@@ -38,10 +42,10 @@ def sample(source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any) -> Any:
     v11 = v110 + (v111 - v110) * wx
     v0 = v00 + (v01 - v00) * wy
     v1 = v10 + (v11 - v10) * wy
-    return v0 + (v1 - v0) * wz
+    return (v0 + (v1 - v0) * wz - mean) / sd
 
 
-_sample = njit(sample)
+_input_voxel = njit(input_voxel)
 
 
 def _resample(
@@ -55,7 +59,7 @@ def _resample(
     sd: Any,
     out: Any,
 ) -> None:
-    """Write ``(sample - mean) / sd`` to every voxel of `out`.
+    """Write `input_voxel` to every voxel of `out`.
 
     Parameters
     ----------
@@ -71,7 +75,7 @@ def _resample(
         at_y = y[0][j], y[1][j], y[2][j]
         for i in range(width):
             at_x = x[0][i], x[1][i], x[2][i]
-            out[k, j, i] = (_sample(source, at_z, at_y, at_x, lower, upper) - mean) / sd
+            out[k, j, i] = _input_voxel(source, at_z, at_y, at_x, lower, upper, mean, sd)
 
 
 _TABLE: Any = types.Tuple((int64[::1], int64[::1], float32[::1]))  # type: ignore[no-untyped-call]

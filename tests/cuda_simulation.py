@@ -1,0 +1,119 @@
+"""Every GPU kernel beside its CPU launcher, in numba's CUDA simulator; a program of its own.
+
+``NUMBA_ENABLE_CUDASIM`` must be set before numba is imported, so `test_cuda_kernels.py` runs this
+in a child. Prints one JSON object: for each comparison ``""``, or what differs.
+"""
+
+import json
+import sys
+import traceback
+
+import numpy as np
+from numba import config, cuda
+
+from viscera.segment import cuda_kernels, kernels, tables
+from viscera.volume import cuda_kernels as cuda_volume
+from viscera.volume import kernels as volume_kernels
+from viscera.volume.sampling import axis_table
+
+assert config.ENABLE_CUDASIM
+
+RNG = np.random.default_rng(5)
+STREAM = cuda.stream()
+
+
+def logits_like(*shape):
+    return RNG.standard_normal(shape, np.float32)
+
+
+def down(array):
+    return array.copy_to_host()
+
+
+def gather():
+    image = logits_like(2, 5, 6, 7)
+    for origin, sign in (((-1, -2, 3), (1, 1, 1)), ((5, 4, 9), (-1, 1, -1))):
+        tile = np.full((2, 4, 5, 6), np.nan, np.float32)
+        kernels.gather(image, origin, sign, tile)
+        found = cuda.to_device(np.full_like(tile, np.nan))
+        cuda_kernels.gather(cuda.to_device(image), origin, sign, found, STREAM)
+        np.testing.assert_array_equal(down(found), tile)
+        assert (tile == 0).any()
+        assert (tile != 0).any()
+
+
+def accumulate():
+    logits, ring = logits_like(3, 4, 5, 6), logits_like(3, 5, 9, 40)
+    weights = [RNG.random(n, np.float32) for n in (3, 5, 4)]
+    for origin, sign in (((6, 2, 33), (1, 1, 1)), ((9, 6, 38), (-1, -1, -1))):
+        low, high = (6, 2, 34), (9, 7, 38)
+        expected, found = ring.copy(), cuda.to_device(ring.copy())
+        kernels.accumulate(logits, origin, sign, low, high, *weights, expected)
+        device = (cuda.to_device(logits), origin, sign, low, high)
+        cuda_kernels.accumulate(*device, tuple(map(cuda.to_device, weights)), found, STREAM)
+        np.testing.assert_array_equal(down(found), expected)
+        assert (expected != ring).any()
+
+
+def clear():
+    found = cuda.to_device(logits_like(2, 4, 3, 5))
+    before = down(found).copy()
+    cuda_kernels.clear(found, 3, 2, STREAM)
+    assert (down(found)[:, [3, 0]] == 0).all()
+    np.testing.assert_array_equal(down(found)[:, 1:3], before[:, 1:3])
+
+
+def find_winners():
+    ring = RNG.integers(-2, 3, (4, 3, 5, 6)).astype(np.float32)
+    ring[1, 2, 0, 0], ring[2, 0, 1, 1], ring[3, 1, 4, 5] = np.nan, np.inf, -np.inf
+    expected, found = np.full((3, 5, 6), 9, np.uint8), cuda.to_device(np.full((3, 5, 6), 9, "u1"))
+    count = kernels.find_winners(ring, 2, 2, expected)
+    lost = cuda.to_device(np.zeros(1, np.int32))
+    cuda_kernels.find_winners(cuda.to_device(ring), 2, 2, found, lost, STREAM)
+    assert down(lost)[0] == count == 2, "the third one lies in a plane that was not asked for"
+    np.testing.assert_array_equal(down(found)[[0, 2]], expected[[0, 2]])
+    assert (down(found)[1] == 9).all()
+
+
+def restore():
+    coarse, fine = (4, 5, 6), (7, 8, 9)
+    ring, winners = logits_like(3, *coarse), np.empty(coarse, np.uint8)
+    ring[0, :2, :3] = 9  # somewhere the corners agree, and no logit is read
+    kernels.find_winners(ring, 0, coarse[0], winners)
+    for order in (0, 1):
+        axes = [tables.for_order(order, a, b) for a, b in zip(coarse, fine, strict=True)]
+        columns = [column for t in axes for column in (t.lower, t.upper, t.weight)]
+        expected, found = np.empty(fine, np.uint8), cuda.to_device(np.full(fine, 9, np.uint8))
+        kernels.restore(ring, winners, *columns, expected)
+        taken = tuple(map(cuda.to_device, columns))
+        cuda_kernels.restore(cuda.to_device(ring), cuda.to_device(winners), taken, found, STREAM)
+        np.testing.assert_array_equal(down(found), expected)
+        assert len(np.unique(expected)) == 3
+
+
+def resample():
+    for source in (RNG.integers(-999, 999, (4, 5, 6), np.int16), 300 * logits_like(4, 5, 6)):
+        for order in (0, 1):
+            expected = np.empty((6, 7, 5), np.float32)
+            axes = [axis_table(a, b, order) for a, b in zip(source.shape, (6, 7, 5), strict=True)]
+            columns = [(t.low, t.high, t.weight) for t in axes]
+            numbers = tuple(map(np.float32, (-250, 350, 12, 120)))
+            volume_kernels.resample(source, *columns, *numbers, expected)
+            found = cuda.to_device(np.zeros_like(expected))
+            flat = tuple(cuda.to_device(column) for axis in columns for column in axis)
+            cuda_volume.resample(cuda.to_device(source), flat, numbers, found, STREAM)
+            np.testing.assert_array_equal(down(found), expected)
+
+
+COMPARISONS = (gather, accumulate, clear, find_winners, restore, resample)
+
+if __name__ == "__main__":
+    said = {}
+    for compare in COMPARISONS:
+        try:
+            compare()
+        except Exception:
+            said[compare.__name__] = traceback.format_exc()
+        else:
+            said[compare.__name__] = ""
+    json.dump(said, sys.stdout)

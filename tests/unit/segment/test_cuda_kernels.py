@@ -1,0 +1,58 @@
+"""GPU kernels without a GPU: as the CPU's in the simulator, and machine code for each chip."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+if importlib.util.find_spec("numba_cuda") is None:
+    pytest.skip("numba-cuda is not installed: extra `tensorrt`", allow_module_level=True)
+
+TESTS = Path(__file__).parents[2]
+CHIPS = ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
+KERNELS = ["gather", "accumulate", "clear", "find_winners", "restore", "resample"]
+
+
+def child(script, **environment):
+    done = subprocess.run(
+        [sys.executable, TESTS / script],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return child("cuda_simulation.py", NUMBA_ENABLE_CUDASIM="1")
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    return child("cuda_compilation.py", CHIPS=" ".join(CHIPS))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_gives_what_the_cpu_gives(simulated, kernel):
+    assert simulated[kernel] == ""
+
+
+def test_every_kernel_is_compared(simulated, compiled):
+    assert sorted(simulated) == sorted(KERNELS)
+    assert sorted(compiled[CHIPS[0]]) == sorted(KERNELS)
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+def test_a_kernel_becomes_machine_code(compiled, chip):
+    """PTX for just this chip, and an ELF file that NVIDIA's linker makes of it."""
+    for kernel, facts in compiled[chip].items():
+        assert facts["target"] == chip, kernel
+        assert facts["elf_bytes"] > 1000, kernel
+        assert facts["doubles"] == 0, "float64 arithmetic runs at a 64th of the speed on most GPUs"
