@@ -32,7 +32,8 @@ _METRICS = """\
 For the person who watches Viscera: what `/metrics` of `http.port` says.
 
 Written by `make docs`; do not edit. Under `viscera serve` one page holds all roles' metrics, each
-with a further label `role`. No label holds a UID, an AE title or a peer's name.
+with a further label `role`, and `process` where a role is several processes: sum over it. No label
+holds a UID, an AE title or a peer's name.
 `deploy/prometheus/alerts.yml` has alerts on these names.
 """
 
@@ -163,6 +164,7 @@ def _labels() -> dict[str, str]:
         "`organ`": "the names of the model's labels",
         "`state`": words(tuple(JobState)),
         "`role`": words(supervise.ROLES),
+        "`process`": "0, 1, ... where a role is several processes (`dicom.processes`)",
     }
 
 

@@ -49,7 +49,7 @@ class FakeStore:
             self.batches.append(len(arrivals))
             self.rows |= {a.path.as_posix(): a for a in arrivals}
 
-    def note_associations(self, principal: str, open_now: int) -> None:
+    def note_associations(self, principal: str, open_now: int, listener: str = "") -> None:
         with self._lock:
             self._answer()
             self.associations.append((principal, open_now))

@@ -39,7 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
-        if options.command in (_serve, _role):  # nobody expects it there: the traceback tells more
+        if options.command in (
+            _serve,
+            _receive,
+            _role,
+        ):  # nobody expects it there: the traceback tells more
             raise
         return _complain(f"{error.filename or 'system'}: {error.strerror or error}")
 
@@ -102,7 +106,9 @@ def _add_service_commands(commands: _Commands) -> None:
         one = commands.add_parser(role, help=text)
         one.add_argument("--ready-fd", type=int, help=argparse.SUPPRESS)
         one.add_argument("--parent", type=int, help=argparse.SUPPRESS)
-        one.set_defaults(command=_role, role=role)
+        one.add_argument("--number", type=int, help=argparse.SUPPRESS)
+        one.add_argument("--seats-fd", type=int, help=argparse.SUPPRESS)
+        one.set_defaults(command=_receive if role == "receive" else _role, role=role)
 
 
 def _add_segment(commands: _Commands) -> None:
@@ -173,25 +179,39 @@ def _add_config(commands: _Commands) -> None:
 # Commands import what they need when they run: `viscera --help` stays quick.
 
 
-def _serve(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera.supervise import Supervisor
+def _serve(options: argparse.Namespace, settings: Settings, *roles: str) -> int:
+    from viscera.supervise import ROLES, Supervisor
 
     log.configure(settings.log, "serve")
     config = options.config or _default_config()
     before = ["--config", str(config)] if config else []
-    Supervisor(before, settings.http).run(stop_on_signals())
+    try:
+        Supervisor(before, settings, roles or ROLES).run(stop_on_signals())
+    except ServiceError as error:  # in the log, where whoever runs `serve` looks
+        log.get(__name__).error("serve_failed", reason=error.reason, error=str(error))
+        return 2
     return 0
+
+
+def _receive(options: argparse.Namespace, settings: Settings) -> int:
+    """Run the listener; where it is several processes, under a supervisor of their own."""
+    from viscera.roles.shared_port import listener_count
+
+    if options.parent is None and listener_count(settings.dicom) > 1:
+        return _serve(options, settings, "receive")
+    return _role(options, settings)
 
 
 def _role(options: argparse.Namespace, settings: Settings) -> int:
     from viscera.roles.parts import Face, die_with
 
-    log.configure(settings.log, options.role)
+    log.configure(settings.log, options.role, options.number)
     if options.parent is not None:
         die_with(options.parent)
     role = importlib.import_module(f"viscera.roles.{options.role}")
+    face = Face(options.role, settings, options.ready_fd, options.seats_fd)
     try:
-        role.run(Face(options.role, settings, options.ready_fd), stop_on_signals())
+        role.run(face, stop_on_signals())
     except ServiceError as error:  # in the log, where whoever runs `serve` looks
         log.get(__name__).error("role_failed", reason=error.reason, error=str(error))
         return 2

@@ -69,6 +69,9 @@ class DicomSettings(_Section):
     ae_title: _AETitle = Field(
         "VISCERA", description="Our AE title; another called title is rejected."
     )
+    processes: int = Field(
+        0, ge=0, le=64, description="Processes that share the port; 0: one a core, at most 4."
+    )
     peers: tuple[Peer, ...] = Field((), description="Who may send. Empty admits nobody.")
     max_associations: int = Field(32, ge=1, le=512, description="Open associations at once.")
     max_associations_per_peer: int = Field(16, ge=1, le=512, description="Of these, from one peer.")

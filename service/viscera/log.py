@@ -2,17 +2,21 @@
 
 import logging
 import sys
+from collections.abc import Mapping
 
 import structlog
 
 from viscera.config import LogSettings
 
 
-def configure(settings: LogSettings, role: str) -> None:
-    """Send structlog's and the standard library's records to stderr in one format."""
+def configure(settings: LogSettings, role: str, number: int | None = None) -> None:
+    """Send structlog's and the standard library's records to stderr in one format.
+
+    `number` is of one process where a role is several; it is on every line then.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
-        _name_role(role),
+        _name_role({"role": role} | ({} if number is None else {"process": number})),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -43,13 +47,14 @@ def configure(settings: LogSettings, role: str) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def _name_role(role: str) -> structlog.typing.Processor:
+def _name_role(names: Mapping[str, str | int]) -> structlog.typing.Processor:
     """Name the role on every line; context variables would not reach other libraries' threads."""
 
     def add(
         logger: structlog.typing.WrappedLogger, method: str, event: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
-        event.setdefault("role", role)
+        for name, value in names.items():
+            event.setdefault(name, value)
         return event
 
     return add

@@ -1,5 +1,7 @@
 """`viscera serve`: every role as an exec'ed child; restarts what dies, dies with them cleanly.
 
+The role `receive` may be several children, which share the DICOM port.
+
 Each child says through a pipe where its page is (`Ready`), and gets SIGTERM from the kernel when
 this process dies in any way. One page gathers the roles' metrics under a `role` label; it
 answers while a role is dead.
@@ -20,7 +22,8 @@ from dataclasses import dataclass, field
 from viscera import log
 from viscera.api.gather import merge_pages
 from viscera.api.http_server import HttpServer
-from viscera.config import HttpSettings
+from viscera.config import Settings
+from viscera.roles.shared_port import SharedPort, listener_count, shared_port
 
 _log = log.get(__name__)
 
@@ -38,11 +41,18 @@ class Child:
     """One role's process, over its restarts."""
 
     role: str
+    number: int | None = None
+    """Of several with one role."""
     process: subprocess.Popen[bytes] | None = None
     ports: dict[str, int] = field(default_factory=dict)
     started_at: float = 0.0
     pause_s: float = _RESTART_FIRST_S
     start_after: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Role and number, as the gathered page takes it."""
+        return self.role if self.number is None else f"{self.role}/{self.number}"
 
     @property
     def is_up(self) -> bool:
@@ -53,10 +63,14 @@ class Child:
 class Supervisor:
     """Starts the roles, watches them, serves the gathered page."""
 
-    def __init__(self, arguments: Sequence[str], http: HttpSettings) -> None:
+    def __init__(
+        self, arguments: Sequence[str], settings: Settings, roles: Sequence[str] = ROLES
+    ) -> None:
         """`arguments` stand before the role's name on each child's command line."""
         self._arguments = list(arguments)
-        self._children = [Child(role) for role in ROLES]
+        self._dicom = settings.dicom
+        self._children = [child for role in roles for child in _children(role, settings)]
+        http = settings.http
         self._http = HttpServer(
             http.host, http.port, self.page, health=lambda: True, ready=self.is_ready
         )
@@ -67,14 +81,20 @@ class Supervisor:
         self._http.start()
         _log.info("serve_started", http_port=self._http.port, pid=os.getpid())
         try:
+            with shared_port(self._dicom) as shared:
+                self._tend_all(shared, stop)
+        finally:
+            self._http.stop()
+            _log.info("serve_stopped")
+
+    def _tend_all(self, shared: SharedPort, stop: threading.Event) -> None:
+        try:
             while not stop.wait(0.1):
                 for child in self._children:
-                    self._tend(child)
+                    self._tend(child, shared)
                 self._announce_once()
         finally:
             self._stop_children()
-            self._http.stop()
-            _log.info("serve_stopped")
 
     def is_ready(self) -> bool:
         """Whether every role is up."""
@@ -82,7 +102,7 @@ class Supervisor:
 
     def page(self) -> bytes:
         """Return the metrics of all roles that answer."""
-        pages = {child.role: _scrape(child) for child in self._children}
+        pages = {child.name: _scrape(child) for child in self._children}
         return merge_pages(pages).encode()
 
     def _announce_once(self) -> None:
@@ -91,11 +111,11 @@ class Supervisor:
             ports = {name: port for c in self._children for name, port in c.ports.items()}
             _log.info("serve_ready", **{**ports, "http_port": self._http.port})
 
-    def _tend(self, child: Child) -> None:
+    def _tend(self, child: Child, shared: SharedPort) -> None:
         now = time.monotonic()
         if child.process is None:
             if now >= child.start_after:
-                self._start(child)
+                self._start(child, shared)
             return
         status = child.process.poll()
         if status is None:
@@ -103,19 +123,30 @@ class Supervisor:
         # Only one that was ready: a start that takes long and fails must not be tried at once.
         if child.ports and now - child.started_at > _STABLE_S:
             child.pause_s = _RESTART_FIRST_S
-        _log.error("role_died", died=child.role, status=status, restart_in_s=child.pause_s)
+        _log.error("role_died", died=child.name, status=status, restart_in_s=child.pause_s)
         child.process, child.ports = None, {}
         child.start_after = now + child.pause_s
         child.pause_s = min(2 * child.pause_s, _RESTART_MAX_S)
 
-    def _start(self, child: Child) -> None:
+    def _start(self, child: Child, shared: SharedPort) -> None:
         reader, writer = os.pipe()
         command = [sys.executable, "-m", "viscera", *self._arguments, child.role]
         command += ["--ready-fd", str(writer), "--parent", str(os.getpid())]
-        child.process = subprocess.Popen(command, pass_fds=(writer,), stdin=subprocess.DEVNULL)
+        given, environment = [writer], dict(os.environ)
+        if child.role == "receive":
+            command += ["--seats-fd", str(shared.seats_fd)]
+            given.append(shared.seats_fd)
+            environment |= shared.environment
+        if child.number is not None:
+            command += ["--number", str(child.number)]
+        child.process = subprocess.Popen(
+            command, pass_fds=given, env=environment, stdin=subprocess.DEVNULL
+        )
         os.close(writer)
         child.started_at = time.monotonic()
-        _log.info("role_started", started=child.role, child_pid=child.process.pid)
+        _log.info(
+            "role_started", started=child.role, number=child.number, child_pid=child.process.pid
+        )
         threading.Thread(target=_read_ready, args=(child, reader), daemon=True).start()
 
     def _stop_children(self) -> None:
@@ -129,9 +160,14 @@ class Supervisor:
             try:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _log.error("role_killed", killed=child.role)
+                _log.error("role_killed", killed=child.name)
                 child.process.kill()
                 child.process.wait()
+
+
+def _children(role: str, settings: Settings) -> list[Child]:
+    many = listener_count(settings.dicom) if role == "receive" else 1
+    return [Child(role, number) for number in range(many)] if many > 1 else [Child(role)]
 
 
 def _read_ready(child: Child, reader: int) -> None:

@@ -16,6 +16,8 @@ from viscera.domain.jobs import Choice, Claim, DeliveryState, JobKind, JobState
 from viscera.domain.results import Decision, ResultKind, Verdict
 from viscera.domain.sources import SubmissionState
 from viscera.errors import InvalidRequest, JobNotFound, LeaseLost
+from viscera.jobs import listening
+from viscera.jobs.owners import this_process
 from viscera.jobs.store import SqlJobStore
 
 _POSTGRES = os.environ.get("TEST_POSTGRES_URL", "")
@@ -254,6 +256,34 @@ def test_a_release_brings_the_closing_forward(url: str, time: Time, tmp_path: Pa
     assert store.claim_submission("a") is None
     time.pass_by(6)
     assert store.claim_submission("a") is not None
+    store.close()
+
+
+def test_a_peer_has_associations_open_with_several_listeners(
+    url: str, time: Time, tmp_path: Path
+) -> None:
+    told = []
+
+    def keep(closing):
+        told.append(closing.peer_associations_open)
+        return closing.peer_last_arrival + timedelta(days=1)
+
+    def told_after(*notes) -> int:
+        for note in notes:
+            store.note_associations("pacs", *note)
+        store.record_arrivals([arrival(len(told), time.wall)])
+        return told[-1]
+
+    boot, namespace = this_process("receive").split("/")[1:3]
+    dead = f"receive/{boot}/{namespace}/{2**22 + 1}/1"
+    store = open_store(url, tmp_path, time, closing=keep)
+    store.migrate()
+    assert told_after((2, "a"), (1, this_process("receive"))) == 3
+    assert told_after((0, "a")) == 1
+    assert told_after((5, dead)) == 1  # its host can see that it ended
+    assert told_after((0, this_process("receive")), (3, "another host's")) == 3
+    time.pass_by(listening.NOTED_FOR_S + 1)
+    assert told_after() == 0  # and nobody told it again
     store.close()
 
 

@@ -1,4 +1,8 @@
-"""Several roles' pages of metrics on one page, under a ``role`` label."""
+"""Several roles' pages of metrics on one page, under a ``role`` label.
+
+Where a role is several processes, each has a ``process`` label too: their sums are Prometheus'
+to make, for a counter must fall to 0 only when its own process ends.
+"""
 
 import re
 from collections.abc import Mapping
@@ -27,26 +31,33 @@ def merge_pages(pages: Mapping[str, str | None]) -> str:
     Parameters
     ----------
     pages
-        By role: its page, or None where it did not answer.
+        By role, or by ``role/number`` where a role is several processes: its page, or None where
+        it did not answer.
 
     Returns
     -------
     str
-        Every family once with its HELP and TYPE, every sample with its role, and
-        ``viscera_role_up``: 0 for a role without a page, or with one that is no exposition.
+        Every family once with its HELP and TYPE, every sample with its role and process, and
+        ``viscera_role_up``: 0 for one without a page, or with one that is no exposition.
     """
     families: dict[str, _Family] = {}
     up = _Family("1 if the role answered this scrape.", "gauge")
-    for role, page in pages.items():
-        parsed = None if page is None else _parse(page, role)
-        up.samples.append(f'{ROLE_UP}{{role="{_escaped(role)}"}} {int(parsed is not None)}')
-        for name, family in (parsed or {}).items():
-            families.setdefault(name, _Family(family.help, family.type)).samples += family.samples
+    for name, page in pages.items():
+        whose = _labels(name)
+        parsed = None if page is None else _parse(page, whose)
+        up.samples.append(f"{ROLE_UP}{{{whose}}} {int(parsed is not None)}")
+        for title, family in (parsed or {}).items():
+            families.setdefault(title, _Family(family.help, family.type)).samples += family.samples
     families[ROLE_UP] = up
     return "".join(_rendered(name, family) for name, family in families.items())
 
 
-def _parse(page: str, role: str) -> dict[str, _Family] | None:
+def _labels(name: str) -> str:
+    role, _, number = name.partition("/")
+    return f'role="{_escaped(role)}"' + (f',process="{_escaped(number)}"' if number else "")
+
+
+def _parse(page: str, whose: str) -> dict[str, _Family] | None:
     """Return the page's families, samples labelled; None where a line is no exposition."""
     families: dict[str, _Family] = {}
     current = ""
@@ -60,15 +71,14 @@ def _parse(page: str, role: str) -> dict[str, _Family] | None:
                 family.type = text
         elif sample := _SAMPLE.fullmatch(line):
             name = current if sample["name"].startswith(current or " ") else sample["name"]
-            families.setdefault(name, _Family()).samples.append(_labelled(sample, role))
+            families.setdefault(name, _Family()).samples.append(_labelled(sample, whose))
         elif line and not line.startswith("#"):
             return None
     return families
 
 
-def _labelled(sample: re.Match[str], role: str) -> str:
-    label = f'role="{_escaped(role)}"'
-    labels = f"{label},{sample['labels']}" if sample["labels"] else label
+def _labelled(sample: re.Match[str], whose: str) -> str:
+    labels = f"{whose},{sample['labels']}" if sample["labels"] else whose
     return f"{sample['name']}{{{labels}}}{sample['value']}"
 
 

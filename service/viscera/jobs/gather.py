@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
 from viscera.domain.sources import Arrival, Closing, Origin
-from viscera.jobs import moments, schema
+from viscera.jobs import listening, moments, schema
 from viscera.jobs.moments import Moment
 from viscera.jobs.part import Part
 
@@ -86,5 +86,5 @@ class Gathering(Part):
                 if peer is not None and heard
                 else max(arrivals, default=row.opened_at)
             ),
-            peer_associations_open=peer.associations_open if peer is not None else 0,
+            peer_associations_open=listening.open_now(connection, row.principal, now),
         )

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from viscera.domain.sources import Arrival, Origin, Submission, SubmissionState
 from viscera.errors import InvalidRequest, JobNotFound
-from viscera.jobs import moments, schema
+from viscera.jobs import listening, moments, schema
 from viscera.jobs.gather import Gathering, paths_of, versions_of
 from viscera.jobs.moments import Moment
 from viscera.jobs.part import finds, submission_event
@@ -27,8 +27,8 @@ class Intake(Gathering):
         if arrivals:
             self._db.transact(lambda connection: self._record(connection, arrivals))
 
-    def note_associations(self, principal: str, open_now: int) -> None:
-        """Keep how many associations a peer has open.
+    def note_associations(self, principal: str, open_now: int, listener: str = "") -> None:
+        """Keep how many associations a peer has open with one listener process.
 
         The release of the last one may bring forward when its submissions close. That is for the
         worker to compute, which looks at every submission that is due; so they are made due here.
@@ -37,9 +37,10 @@ class Intake(Gathering):
         """
 
         def note(connection: Connection) -> None:
-            _put_peer(connection, principal, associations_open=open_now)
-            if open_now == 0:
-                _look_again(connection, principal, self._time.now())
+            now = self._time.now()
+            listening.note(connection, principal, listener, open_now, now)
+            if listening.open_now(connection, principal, now) == 0:
+                _look_again(connection, principal, now)
 
         self._db.transact(note)
 

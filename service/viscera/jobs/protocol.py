@@ -43,8 +43,13 @@ class IntakeStore(Protocol):
         touched submission is set again.
         """
 
-    def note_associations(self, principal: str, open_now: int) -> None:
-        """Keep how many associations a peer has open; its submissions may close sooner at 0."""
+    def note_associations(self, principal: str, open_now: int, listener: str = "") -> None:
+        """Keep how many associations a peer has open with one listener process.
+
+        `listener` is an owner as `owners.this_process` names it; what a dead one said counts no
+        more, nor does what was not told again for `listening.NOTED_FOR_S`. Where no listener
+        has one open, the peer's submissions may close sooner.
+        """
 
     def open_upload(self, upload: str, principal: str, model: str) -> Submission:
         """Open the submission of one gRPC upload; its id is `upload`. Idempotent."""

@@ -77,8 +77,17 @@ peers = Table(
     "peers",
     metadata,
     Column("principal", String(64), primary_key=True),
-    Column("associations_open", Integer, nullable=False, server_default="0"),
     *_moment("last_arrival"),
+)
+
+listeners = Table(
+    "listeners",
+    metadata,
+    Column("principal", String(64), primary_key=True),
+    # An owner as `owners.this_process` names it.
+    Column("listener", String(160), primary_key=True),
+    Column("associations_open", Integer, nullable=False, server_default="0"),
+    *_moment("noted"),
 )
 
 submissions = Table(

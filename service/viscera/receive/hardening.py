@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pynetdicom import ae as ae_module
+from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
@@ -263,9 +264,50 @@ class BoundedHandler(RequestHandler):
 
 
 class BoundedServer(ThreadedAssociationServer):
-    """Accepts connections, up to a number."""
+    """Accepts connections, up to a number.
 
-    limits: DicomSettings
+    Parameters
+    ----------
+    limits
+        Address, AE title and bounds.
+    handlers
+        pynetdicom's, by event.
+    shared
+        Whether other processes listen on this port too.
+
+    Raises
+    ------
+    OSError
+        If the address cannot be bound.
+    """
+
+    request_queue_size = 128
+
+    def __init__(
+        self,
+        ae: ae_module.ApplicationEntity,
+        limits: DicomSettings,
+        *,
+        handlers: list[evt.EventHandlerType],
+        shared: bool,
+    ) -> None:
+        self.limits = limits
+        self._shared = shared
+        super().__init__(
+            ae,
+            (limits.host, limits.port),
+            limits.ae_title,
+            [],  # whoever handles EVT_REQUESTED sets those of each caller
+            evt_handlers=handlers,
+            request_handler=BoundedHandler,
+        )
+
+    def server_bind(self) -> None:
+        """Bind; the kernel spreads connections over all that share the port."""
+        if self._shared:
+            listening: Any = self.socket
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Close a connection unheard where twice the associations we allow are open."""

@@ -15,11 +15,14 @@ from viscera.jobs.spool import Spool
 _log = log.get(__name__)
 
 _BATCH = 500
-_LINGER_S = 0.1
-"""Between two commits: each costs syncs on the disk that instances wait for."""
+_LOOK_S = 0.1
+_BETWEEN_COMMITS_S = 0.4
+"""Each costs syncs on the disk that instances wait for, and time of the lock they share."""
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 _STOP_S = 10.0
+_TELL_AGAIN_S = 60.0
+"""Numbers of open associations that nobody tells again are forgotten after three minutes."""
 
 
 class Indexer:
@@ -32,16 +35,24 @@ class Indexer:
     ----------
     store, spool
         Where rows go, and what they index.
+    listener
+        Name of this process in the store, where several listen.
     max_pending
         Arrivals that may wait in memory.
     """
 
-    def __init__(self, store: IntakeStore, spool: Spool, *, max_pending: int = 20_000) -> None:
+    def __init__(
+        self, store: IntakeStore, spool: Spool, *, listener: str = "", max_pending: int = 20_000
+    ) -> None:
         self._store = store
         self._spool = spool
+        self._listener = listener
         self._waiting: queue.Queue[Arrival] = queue.Queue(max_pending)
         self._batch: list[Arrival] = []
         self._counts: dict[str, int] = {}
+        self._open: dict[str, int] = {}
+        self._last_commit = 0.0
+        self._tell_again_at = time.monotonic() + _TELL_AGAIN_S
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._scan_due = threading.Event()
@@ -67,7 +78,7 @@ class Indexer:
     def note_associations(self, principal: str, open_now: int) -> None:
         """Record how many associations a peer has open, soon. Only the last number counts."""
         with self._lock:
-            self._counts[principal] = open_now
+            self._counts[principal] = self._open[principal] = open_now
 
     def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -111,14 +122,15 @@ class Indexer:
         if self._batch:
             self._store.record_arrivals(self._batch)
             self._batch = []
+            self._last_commit = time.monotonic()
 
     def _fill_batch(self) -> None:
         try:
-            self._batch.append(self._waiting.get(timeout=_LINGER_S))
+            self._batch.append(self._waiting.get(timeout=_LOOK_S))
         except queue.Empty:
             return
-        if not self._stopping.is_set():
-            time.sleep(_LINGER_S)
+        # At least a moment, in which a burst gathers.
+        self._stopping.wait(max(_LOOK_S, self._last_commit + _BETWEEN_COMMITS_S - time.monotonic()))
         limit = _BATCH if not self._stopping.is_set() else self._waiting.maxsize
         while len(self._batch) < limit:
             try:
@@ -128,10 +140,13 @@ class Indexer:
 
     def _record_counts(self) -> None:
         with self._lock:
+            if time.monotonic() >= self._tell_again_at:
+                self._tell_again_at = time.monotonic() + _TELL_AGAIN_S
+                self._counts |= {peer: number for peer, number in self._open.items() if number}
             counts, self._counts = self._counts, {}
         try:
             for principal, open_now in counts.items():
-                self._store.note_associations(principal, open_now)
+                self._store.note_associations(principal, open_now, self._listener)
         except BaseException:
             with self._lock:
                 self._counts = counts | self._counts

@@ -22,9 +22,10 @@ from viscera.errors import InvalidSettings
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
 from viscera.receive.classes import DROPPED_TRANSFER_SYNTAXES, IMAGES, TRANSFER_SYNTAXES
-from viscera.receive.hardening import BoundedAssociation, BoundedHandler, BoundedServer
+from viscera.receive.hardening import BoundedAssociation, BoundedServer
 from viscera.receive.indexer import Indexer
 from viscera.receive.policy import Admissions, AdmittedPeer, Caller, Rejection
+from viscera.receive.seats import Seats
 from viscera.receive.store_scp import StoreRequest, StoreScp
 
 _log = log.get(__name__)
@@ -47,6 +48,8 @@ class Listener:
         Counts instances and open associations.
     transfer_syntaxes
         Offered for images, first choice first.
+    seats_fd
+        Where several processes share the port: what `Seats` counts on.
 
     Raises
     ------
@@ -61,12 +64,15 @@ class Listener:
         index: Indexer,
         metrics: Metrics,
         transfer_syntaxes: tuple[str, ...] = TRANSFER_SYNTAXES,
+        *,
+        seats_fd: int | None = None,
     ) -> None:
         self._settings = settings
         self._index = index
         self._metrics = metrics
         self._transfer_syntaxes = transfer_syntaxes
-        self._admissions = Admissions(settings)
+        self._shares_port = seats_fd is not None
+        self._admissions = Admissions(settings, Seats(seats_fd))
         self._scp = StoreScp(spool, index, metrics)
         self._server: BoundedServer | None = None
 
@@ -86,7 +92,7 @@ class Listener:
         """
         _quiet_libraries()
         for peer in self._settings.peers:
-            # A process that died may have left another number behind.
+            # A process that died may have left a number behind.
             self._index.note_associations(peer.name, 0)
         try:
             self._server = self._make_server()
@@ -120,14 +126,8 @@ class Listener:
         ae.acse_timeout = settings.pdu_timeout_s
         ae.maximum_associations = 4 * settings.max_associations  # `Admissions` counts
         server = BoundedServer(
-            ae,
-            (settings.host, settings.port),
-            settings.ae_title,
-            [],  # `_on_request` sets those of each caller
-            evt_handlers=[(evt.EVT_REQUESTED, self._on_request)],
-            request_handler=BoundedHandler,
+            ae, settings, handlers=[(evt.EVT_REQUESTED, self._on_request)], shared=self._shares_port
         )
-        server.limits = settings
         ae._servers.append(server)  # shutdown() takes it out again
         return server
 

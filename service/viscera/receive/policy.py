@@ -1,12 +1,11 @@
 """Who may send: called and calling AE title, source network, how many at once."""
 
 import ipaddress
-import threading
-from collections import Counter
 from dataclasses import dataclass
 
 from viscera.config import DicomSettings, Peer
 from viscera.receive.classes import dropped_by
+from viscera.receive.seats import PeerSeats, Seats
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -48,17 +47,29 @@ class AdmittedPeer:
 class Admissions:
     """Decides who comes in and counts who is in. Safe for threads.
 
+    Parameters
+    ----------
+    settings
+        The peers and the limits.
+    seats
+        Shared with the other listener processes of the port, where there are any.
+
     Raises
     ------
     InvalidSettings
         If a peer names an unknown kind in `accept_and_drop`.
     """
 
-    def __init__(self, settings: DicomSettings) -> None:
+    def __init__(self, settings: DicomSettings, seats: Seats | None = None) -> None:
         self._settings = settings
         self._peers = [AdmittedPeer(peer, dropped_by(peer)) for peer in settings.peers]
-        self._open: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._seats = PeerSeats(
+            seats or Seats(),
+            # Once each: a peer may be listed twice, for two of its AE titles.
+            tuple(dict.fromkeys(peer.name for peer in settings.peers)),
+            most=settings.max_associations,
+            most_per_peer=settings.max_associations_per_peer,
+        )
 
     def enter(self, caller: Caller) -> AdmittedPeer | Rejection:
         """Admit `caller` and count it, or say how to reject it."""
@@ -71,23 +82,16 @@ class Admissions:
             # One answer for both: a stranger must not learn which AE titles we know.
             because = "source_network" if named else "calling_ae_title"
             return Rejection(1, 1, 3, because, named[0].name if named else "")
-        with self._lock:
-            full = self._open.total() >= self._settings.max_associations
-            if full or self._open[found.name] >= self._settings.max_associations_per_peer:
-                because = "max_associations" if full else "max_associations_per_peer"
-                return Rejection(2, 3, 2, because, found.name)
-            self._open[found.name] += 1
-        return found
+        met = self._seats.take(found.name)
+        return Rejection(2, 3, 2, met, found.name) if met else found
 
     def leave(self, name: str) -> None:
         """Count one association of peer `name` less."""
-        with self._lock:
-            self._open[name] -= 1
+        self._seats.free(name)
 
     def open_now(self, name: str) -> int:
-        """Return how many associations peer `name` has."""
-        with self._lock:
-            return self._open[name]
+        """Return how many associations peer `name` has with this process."""
+        return self._seats.held(name)
 
 
 def _lies_in(address: str, networks: tuple[str, ...]) -> bool:

@@ -93,11 +93,14 @@ class Face:
     ready_fd
         Where to write the ports under `viscera serve`; the page then takes a free port on
         loopback, for the supervisor's page gathers it.
+    seats_fd
+        Of a listener that shares its port: see `roles.shared_port`.
     """
 
     role: str
     settings: Settings
     ready_fd: int | None
+    seats_fd: int | None = None
 
     @contextmanager
     def shown(self, metrics: Metrics) -> Iterator["Announce"]:

@@ -3,6 +3,7 @@
 import threading
 from contextlib import closing
 
+from viscera.jobs.owners import this_process
 from viscera.metrics import Metrics
 from viscera.receive import Indexer, Listener, offered
 from viscera.roles.parts import Face, migrate_until_done, open_spool, open_store
@@ -16,9 +17,15 @@ def run(face: Face, stop: threading.Event) -> None:
         # Receiving goes on while the database is down, from the first second.
         threading.Thread(target=migrate_until_done, args=(store, stop), daemon=True).start()
         spool = open_spool(settings)
-        index = Indexer(store, spool)
-        syntaxes = offered(proven_syntaxes(settings.decode))
-        listener = Listener(settings.dicom, spool, index, metrics, syntaxes)
+        index = Indexer(store, spool, listener=this_process("receive"))
+        listener = Listener(
+            settings.dicom,
+            spool,
+            index,
+            metrics,
+            offered(proven_syntaxes(settings.decode)),
+            seats_fd=face.seats_fd,
+        )
         index.start()
         listener.start()
         announce(dicom_port=listener.port)

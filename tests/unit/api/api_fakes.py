@@ -105,7 +105,7 @@ class MemoryStore:
             upload = self.submissions[arrival.upload]
             self.submissions[upload.id] = replace(upload, series_uid=arrival.series_uid)
 
-    def note_associations(self, principal: str, open_now: int) -> None:
+    def note_associations(self, principal: str, open_now: int, listener: str = "") -> None:
         raise AssertionError("no door of api has associations")
 
     def open_upload(self, upload: str, principal: str, model: str) -> Submission:

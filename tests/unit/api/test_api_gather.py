@@ -50,6 +50,14 @@ def test_every_sample_keeps_its_value_under_its_role() -> None:
     assert merged == expected | up
 
 
+def test_processes_of_one_role_stay_apart() -> None:
+    merged = samples(merge_pages({"receive/0": page(busy_metrics()), "receive/1": None}))
+    one = {("role", "receive"), ("process", "0")}
+    assert merged[("viscera_associations_open", frozenset(one))] == 2
+    assert merged[("viscera_role_up", frozenset(one))] == 1
+    assert merged[("viscera_role_up", frozenset({("role", "receive"), ("process", "1")}))] == 0
+
+
 def test_every_family_is_declared_once() -> None:
     lines = merge_pages({r: page(busy_metrics()) for r in ("a", "b", "c")}).splitlines()
     heads = [line for line in lines if line.startswith("#")]
