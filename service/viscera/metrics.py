@@ -62,6 +62,12 @@ class Metrics:
             buckets=MILLILITRES,
             registry=self.registry,
         )
+        self.organ_flags = Counter(
+            "viscera_organ_flags_total",
+            "Organs that a check found amiss, by what.",
+            ("flag",),
+            registry=self.registry,
+        )
 
     @contextmanager
     def stage(self, stage: str, engine: str = "") -> Iterator[None]:

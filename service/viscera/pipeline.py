@@ -148,7 +148,7 @@ class Pipeline:
         with self._metrics.stage("measure"):
             measurements = measure.measure(labels, loaded, model, removals)
             verdict = measure.judge(measurements, loaded, model)
-        self._observe_volumes(measurements)
+        self._observe(measurements)
         return model, Segmented(
             labels=labels, measurements=measurements, verdict=verdict, engine=engine.name
         )
@@ -187,8 +187,10 @@ class Pipeline:
                 folder=folder,
             )
 
-    def _observe_volumes(self, measurements: Sequence[OrganMeasurement]) -> None:
+    def _observe(self, measurements: Sequence[OrganMeasurement]) -> None:
         for one in measurements:
+            for flag in one.flags:
+                self._metrics.organ_flags.labels(flag.kind).inc()
             if one.presence is Presence.FOUND:
                 self._metrics.organ_volume.labels(one.label.name).observe(one.volume_ml)
 

@@ -1,12 +1,11 @@
-"""What is usual in an abdomen: where organs lie along the body, and how large they are.
+"""What is usual in an abdomen: where organs lie along the body, and on which side.
 
 Craniocaudal ranges are in mm above the middle of the first lumbar vertebra, from the vertebral
 levels of surface anatomy (liver T8 to L2/L3, spleen and its ribs T9 to L1, right kidney T12 to L3
 and the left half a vertebra higher, pancreas L1 to L2, aortic bifurcation L4, confluence of the
 iliac veins L5, bladder and uterus in the lesser pelvis) with 26 mm to a lower thoracic and 36 mm
 to a lumbar vertebra and its disc. A public CT of an adult with labelled organs lies within 25 mm
-of every row. Volumes are adult ranges widened to what disease does (splenomegaly, hydronephrosis,
-a full bladder): outside them the label map is more likely wrong than the patient is unusual.
+of every row.
 """
 
 from collections.abc import Mapping
@@ -15,32 +14,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Usual:
-    """The usual place and size of one organ, by AMOS's name."""
+    """The usual place of one organ along the body, by AMOS's name."""
 
     top_mm: float
     bottom_mm: float
-    least_ml: float
-    most_ml: float
     compact: bool = True
     """Lies whole in most abdominal scans; the others are cut in nearly all, which says nothing."""
 
 
 USUAL: dict[str, Usual] = {
-    "spleen": Usual(85, -30, 20, 2500),
-    "right kidney": Usual(25, -85, 20, 900),
-    "left kidney": Usual(40, -70, 20, 900),
-    "gall bladder": Usual(20, -50, 1, 400),
-    "esophagus": Usual(320, 50, 2, 150, compact=False),
-    "liver": Usual(110, -65, 400, 6000),
-    "stomach": Usual(90, -60, 15, 3500),
-    "aorta": Usual(250, -105, 15, 800, compact=False),
-    "postcava": Usual(120, -135, 10, 400, compact=False),
-    "pancreas": Usual(25, -45, 8, 300),
-    "right adrenal gland": Usual(45, 0, 0.3, 60),
-    "left adrenal gland": Usual(50, 0, 0.3, 60),
-    "duodenum": Usual(10, -80, 8, 350),
-    "bladder": Usual(-180, -275, 3, 2500),
-    "prostate/uterus": Usual(-190, -300, 3, 1500),
+    "spleen": Usual(85, -30),
+    "right kidney": Usual(25, -85),
+    "left kidney": Usual(40, -70),
+    "gall bladder": Usual(20, -50),
+    "esophagus": Usual(320, 50, compact=False),
+    "liver": Usual(110, -65),
+    "stomach": Usual(90, -60),
+    "aorta": Usual(250, -105, compact=False),
+    "postcava": Usual(120, -135, compact=False),
+    "pancreas": Usual(25, -45),
+    "right adrenal gland": Usual(45, 0),
+    "left adrenal gland": Usual(50, 0),
+    "duodenum": Usual(10, -80),
+    "bladder": Usual(-180, -275),
+    "prostate/uterus": Usual(-190, -300),
 }
 
 RIGHT_OF: tuple[tuple[str, str], ...] = (
@@ -62,9 +59,9 @@ class Side:
     """Of LPS x, which grows towards the patient's left."""
 
     @property
-    def word(self) -> str:
-        """``left`` or ``right``."""
-        return "left" if self.sign > 0 else "right"
+    def other(self) -> str:
+        """The other side: ``left`` or ``right``."""
+        return "right" if self.sign > 0 else "left"
 
     def contradicted_by(self, offset_mm: float) -> bool:
         """Whether a centroid `offset_mm` to the left of the midline lies on the other side."""

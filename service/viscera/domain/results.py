@@ -17,6 +17,25 @@ class Presence(StrEnum):
     NOT_SEGMENTED = "not_segmented"
 
 
+class FlagKind(StrEnum):
+    """What may be wrong with one organ."""
+
+    VOLUME_UNUSUAL = "volume_unusual"
+    VOLUME_IMPOSSIBLE = "volume_impossible"
+    SIDE_CONTRADICTED = "side_contradicted"
+    MISPLACED = "misplaced"  # along the body
+    REMOVED = "removed"  # much of what the network painted was taken away
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A reason to look at one organ closely."""
+
+    kind: FlagKind
+    text: str
+    """A sentence without patient data."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganMeasurement:
     """One organ, with units. Intensities are HU for CT, the scanner's own for MR."""
@@ -35,6 +54,7 @@ class OrganMeasurement:
     """Of ``array_edge``, ``reconstruction_circle``."""
     removed_ml: float = 0.0
     """What postprocessing took away from it; not in `volume_ml`."""
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

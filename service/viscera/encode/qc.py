@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from viscera.domain.arrays import Labels
-from viscera.domain.results import Decision, OrganMeasurement, Presence, Verdict
+from viscera.domain.results import Decision, FlagKind, OrganMeasurement, Presence, Verdict
 from viscera.domain.volumes import Volume
 from viscera.encode.context import ResultContext
 from viscera.encode.planes import Plane, chosen_planes
@@ -32,6 +32,13 @@ _PRESENCE = {
     Presence.NOT_FOUND: "not found",
     Presence.OUTSIDE_FIELD_OF_VIEW: "outside the scan",
     Presence.NOT_SEGMENTED: "not looked for",
+}
+_FLAGS = {
+    FlagKind.VOLUME_UNUSUAL: "unusual size",
+    FlagKind.VOLUME_IMPOSSIBLE: "impossible size",
+    FlagKind.SIDE_CONTRADICTED: "wrong side?",
+    FlagKind.MISPLACED: "wrong place?",
+    FlagKind.REMOVED: "parts removed",
 }
 
 
@@ -177,5 +184,6 @@ def _draw_legend(
         if found:
             number = f"{one.volume_ml:.0f}" if one.volume_ml >= 10 else f"{one.volume_ml:.1f}"
             draw.text((right - 110, y), number, fill=ink, font=_FONT, anchor="rm")
-        word = _PRESENCE[one.presence]
-        draw.text((right - 98, y), word, fill=_FAINT, font=_SMALL_FONT, anchor="lm")
+        word = _FLAGS[one.flags[0].kind] if one.flags else _PRESENCE[one.presence]
+        colour = _AMBER if one.flags else _FAINT
+        draw.text((right - 98, y), word, fill=colour, font=_SMALL_FONT, anchor="lm")

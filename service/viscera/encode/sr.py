@@ -32,7 +32,7 @@ from viscera.encode.context import Predecessor, ResultContext
 from viscera.encode.identity import Identity, derived_uid
 from viscera.encode.sources import CHARACTER_SET, Sources
 from viscera.encode.stamp import day_and_time, finish, local_moment
-from viscera.encode.words import presence_words, result_lines
+from viscera.encode.words import organ_words, result_lines
 
 Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
@@ -157,7 +157,7 @@ def _found_group(
         finding_sites=[_site(organ)],
         measurements=_numbers(organ, modality),
     )
-    _comment(group, presence_words(organ))
+    _comment(group, organ_words(organ))
     return group
 
 
@@ -170,7 +170,7 @@ def _absent_group(
         finding_type=codes.concept(organ.label.type),
         finding_sites=[_site(organ)],
     )
-    _comment(group, presence_words(organ))
+    _comment(group, organ_words(organ))
     return group
 
 

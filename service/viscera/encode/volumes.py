@@ -83,6 +83,7 @@ def _organ(organ: OrganMeasurement) -> dict[str, Any]:
         "sd_intensity": _rounded(organ.sd_intensity),
         "extent_mm": _rounded_all(organ.extent_mm),
         "centroid_lps_mm": _rounded_all(organ.centroid_lps),
+        "flags": [{"kind": flag.kind.value, "text": flag.text} for flag in organ.flags],
     }
 
 

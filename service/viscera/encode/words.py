@@ -29,6 +29,11 @@ def presence_words(organ: OrganMeasurement) -> str:
             assert_never(organ.presence)
 
 
+def organ_words(organ: OrganMeasurement) -> str:
+    """Say what is known of one organ, and what is wrong with it."""
+    return " ".join((presence_words(organ), *(flag.text for flag in organ.flags)))
+
+
 def verdict_words(verdict: Verdict) -> str:
     """Say what was decided, in one line without the reasons."""
     match verdict.decision:

@@ -1,5 +1,6 @@
-"""Which organs cannot be in the scan, judged from those that are."""
+"""Where the scan lies along the patient: which organs cannot be in it, and which lie amiss."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -7,6 +8,11 @@ import numpy as np
 
 from viscera.domain.anatomy import LANDMARK_MIN_ML, USUAL, margin_mm
 from viscera.domain.geometry import Geometry
+
+_MISPLACED_MM = 120.0
+"""Farther from its usual place lies no organ that is not moved by disease: three vertebrae."""
+_WITNESSES = 3
+"""Organs that must say where an organ belongs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +46,11 @@ def outside_field_of_view(geometry: Geometry, found: tuple[Found, ...]) -> froze
         The organs that were found. Where none of them says where the scan lies, nothing can be
         known and the answer is empty.
     """
-    bottom, top = superior_range_mm(geometry, (0, 0, 0), tuple(n - 1 for n in geometry.shape))
-    landmarks = [one for one in found if one.name in USUAL and one.volume_ml >= LANDMARK_MIN_ML]
-    origins = [_first_lumbar_mm(one, bottom, top, geometry) for one in landmarks]
-    known = [origin for origin in origins if origin is not None]
-    if not known:
+    origins = _origins_mm(geometry, found)
+    if not origins:
         return frozenset()
-    origin = median(known)
+    bottom, top = _scanned_mm(geometry)
+    origin = median(origins.values())
     names = {one.name for one in found}
     return frozenset(
         name
@@ -57,6 +61,35 @@ def outside_field_of_view(geometry: Geometry, found: tuple[Found, ...]) -> froze
             or origin + usual.bottom_mm - margin_mm(usual.bottom_mm) > top
         )
     )
+
+
+def displaced(geometry: Geometry, found: tuple[Found, ...]) -> Mapping[str, float]:
+    """Return by AMOS's names how far organs lie above their place, where that is too far.
+
+    Each organ is judged by the median of all others, of which there must be three. Vessels and
+    esophagus are not judged: what a scan shows of them depends on the scan.
+    """
+    origins = _origins_mm(geometry, found)
+    far = {}
+    for name, origin in origins.items():
+        others = [other for witness, other in origins.items() if witness != name]
+        if USUAL[name].compact and len(others) >= _WITNESSES:
+            offset = origin - median(others)
+            if abs(offset) > _MISPLACED_MM:
+                far[name] = offset
+    return far
+
+
+def _scanned_mm(geometry: Geometry) -> tuple[float, float]:
+    return superior_range_mm(geometry, (0, 0, 0), tuple(n - 1 for n in geometry.shape))
+
+
+def _origins_mm(geometry: Geometry, found: tuple[Found, ...]) -> dict[str, float]:
+    """Return where each organ, if it lies as usual, puts the first lumbar vertebra."""
+    bottom, top = _scanned_mm(geometry)
+    landmarks = [one for one in found if one.name in USUAL and one.volume_ml >= LANDMARK_MIN_ML]
+    origins = {one.name: _first_lumbar_mm(one, bottom, top, geometry) for one in landmarks}
+    return {name: origin for name, origin in origins.items() if origin is not None}
 
 
 def _first_lumbar_mm(

@@ -9,7 +9,8 @@ from viscera.domain.geometry import Geometry
 from viscera.domain.models import Label, Model
 from viscera.domain.results import OrganMeasurement, Presence, Removal
 from viscera.domain.volumes import Volume
-from viscera.measure.field_of_view import Found, outside_field_of_view, superior_range_mm
+from viscera.measure.field_of_view import Found, displaced, outside_field_of_view, superior_range_mm
+from viscera.measure.flags import flagged
 from viscera.measure.tally import Tally, tally
 
 ARRAY_EDGE = "array_edge"
@@ -38,7 +39,7 @@ def measure(
         One row per label, in the model's order. An organ of which some voxel lies at the array's
         edge or at the edge of the reconstruction is `found_truncated`: its volume is a lower
         bound. One without voxels is `outside_field_of_view` where the found organs say that its
-        usual place was not scanned, else `not_found`.
+        usual place was not scanned, else `not_found`. Flags say what contradicts anatomy.
 
     Raises
     ------
@@ -51,11 +52,10 @@ def measure(
         for label in model.labels
         if counted.count[label.value]
     }
-    unseen = outside_field_of_view(
-        volume.geometry, tuple(_place(one, counted, volume.geometry) for one in found.values())
-    )
+    places = tuple(_place(one, counted, volume.geometry) for one in found.values())
+    unseen = outside_field_of_view(volume.geometry, places)
     lost_ml = {one.name: one.voxels * volume.geometry.voxel_ml for one in removals}
-    return (
+    rows = (
         *(
             replace(
                 found.get(label.value) or _absent(label, unseen),
@@ -68,6 +68,8 @@ def measure(
             for label in model.not_segmented
         ),
     )
+    # Without anchors the labels need not be anatomy.
+    return flagged(rows, displaced(volume.geometry, places)) if model.verdict.anchors else rows
 
 
 def _found(label: Label, counted: Tally, geometry: Geometry) -> OrganMeasurement:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
-from viscera.domain.anatomy import RIGHT_OF, USUAL
+from viscera.domain.anatomy import USUAL
 from viscera.domain.models import Model, VerdictPolicy
 from viscera.domain.results import Decision, OrganMeasurement, Presence, Verdict
 from viscera.domain.volumes import Volume
+from viscera.measure.flags import Found, is_possible, reversed_pairs
 
-Found = dict[str, OrganMeasurement]
+_MIRRORED_PAIRS = 2
+"""This many pairs the wrong way round, and none the right way, are no slip of the network."""
 
 
 def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model) -> Verdict:
@@ -16,7 +18,7 @@ def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model
     Parameters
     ----------
     measurements
-        As `measure` gives them.
+        As `measure` gives them: their flags are reasons.
     volume
         What was segmented; its length along the patient stands in the reason to withhold.
     model
@@ -26,8 +28,9 @@ def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model
     Returns
     -------
     Verdict
-        `withhold` where too few anchors are there, `flag` where anatomy is contradicted or an
-        organ is cut off, else `deliver`. Reasons are sentences without patient data.
+        `withhold` where too few anchors are there or right and left are exchanged throughout,
+        `flag` where anatomy is contradicted or an organ is cut off, else `deliver`. Reasons are
+        sentences without patient data.
     """
     policy = model.verdict
     if not policy.anchors:
@@ -36,17 +39,31 @@ def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model
     believable = [name for name in policy.anchors if _is_anchor(found.get(name), policy)]
     if len(believable) < policy.min_anchors:
         return Verdict(Decision.WITHHOLD, (_not_an_abdomen(believable, volume, policy),))
-    reasons = (*volume.defects, *_misplaced(found), *_impossible(found), *_cut_off(found))
+    reasons = (*volume.defects, *_flags(measurements), *_cut_off(found))
+    wrong, pairs = reversed_pairs(found)
+    if len(wrong) == pairs and pairs >= _MIRRORED_PAIRS:
+        return Verdict(Decision.WITHHOLD, (_MIRRORED, *reasons))
     return _flagged_for(reasons)
+
+
+_MIRRORED = (
+    "Right and left are exchanged for every pair of organs found: the sides in this result cannot "
+    "be trusted."
+)
 
 
 def _flagged_for(reasons: tuple[str, ...]) -> Verdict:
     return Verdict(Decision.FLAG if reasons else Decision.DELIVER, reasons)
 
 
+def _flags(measurements: Sequence[OrganMeasurement]) -> Iterator[str]:
+    """Yield each sentence once: both organs of a pair carry the same."""
+    yield from dict.fromkeys(flag.text for one in measurements for flag in one.flags)
+
+
 def _is_anchor(organ: OrganMeasurement | None, policy: VerdictPolicy) -> bool:
     """An anchor of impossible size speaks for a mistake, not for an abdomen."""
-    return organ is not None and organ.volume_ml >= policy.min_ml and _size_fault(organ) == ""
+    return organ is not None and organ.volume_ml >= policy.min_ml and is_possible(organ)
 
 
 def _not_an_abdomen(believable: list[str], volume: Volume, policy: VerdictPolicy) -> str:
@@ -57,39 +74,6 @@ def _not_an_abdomen(believable: list[str], volume: Volume, policy: VerdictPolicy
         f"its {slices} slices with a believable volume of at least {policy.min_ml:g} mL; "
         f"{policy.min_anchors} are needed."
     )
-
-
-def _misplaced(found: Found) -> Iterator[str]:
-    for right, left in RIGHT_OF:
-        first, second = found.get(right), found.get(left)
-        if first is None or second is None or not first.centroid_lps or not second.centroid_lps:
-            continue
-        # x of LPS grows towards the patient's left.
-        if first.centroid_lps[0] >= second.centroid_lps[0]:
-            yield (
-                f"The {right} lies to the patient's left of the {left}: the series may be stored "
-                "mirrored, the organs may lie reversed, or the label map is wrong."
-            )
-
-
-def _impossible(found: Found) -> Iterator[str]:
-    yield from (fault for one in found.values() if (fault := _size_fault(one)))
-
-
-def _size_fault(organ: OrganMeasurement) -> str:
-    usual = USUAL.get(organ.label.name)
-    if usual is None:
-        return ""
-    title, volume_ml = organ.label.title, organ.volume_ml
-    if volume_ml > usual.most_ml:
-        return (
-            f"{title}: {volume_ml:.0f} mL is more than the {usual.most_ml:g} mL thought possible."
-        )
-    if organ.presence is Presence.FOUND and volume_ml < usual.least_ml:
-        return (
-            f"{title}: {volume_ml:.1f} mL is less than the {usual.least_ml:g} mL thought possible."
-        )
-    return ""
 
 
 def _cut_off(found: Found) -> Iterator[str]:

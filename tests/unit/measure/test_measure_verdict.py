@@ -18,6 +18,7 @@ from viscera.domain.organs import AMOS
 from viscera.domain.results import Decision, OrganMeasurement, Presence
 from viscera.domain.volumes import Volume
 from viscera.measure import judge
+from viscera.measure.flags import flagged
 
 HERE = Path()
 BANDS = Model(
@@ -66,8 +67,12 @@ def without(*names: str):
     return tuple(one for one in HEALTHY if one.label.name not in names)
 
 
+def verdict_on(rows, model=ABDOMEN):
+    return judge(flagged(rows, {}), SCAN, model)
+
+
 def test_healthy_abdomen_is_delivered_without_a_word():
-    verdict = judge(HEALTHY, SCAN, ABDOMEN)
+    verdict = verdict_on(HEALTHY)
     assert (verdict.decision, verdict.reasons) == (Decision.DELIVER, ())
 
 
@@ -82,14 +87,14 @@ def test_healthy_abdomen_is_delivered_without_a_word():
     ],
 )
 def test_no_abdomen_is_withheld(rows):
-    verdict = judge(rows, SCAN, ABDOMEN)
+    verdict = verdict_on(rows)
     assert verdict.decision is Decision.WITHHOLD
     assert "not look like an abdomen" in verdict.reasons[0]
 
 
 def test_cut_liver_counts_as_an_anchor_and_is_flagged():
     rows = (organ("liver", 120, -70, ("array_edge",)), organ("spleen", 40, 100))
-    verdict = judge(rows, SCAN, ABDOMEN)
+    verdict = verdict_on(rows)
     assert verdict.decision is Decision.FLAG
     assert verdict.reasons == (
         "Cut off by the edge of the scan: Liver. Their volumes are lower bounds.",
@@ -101,8 +106,9 @@ def test_cut_liver_counts_as_an_anchor_and_is_flagged():
     [
         ((*without("right kidney"), organ("right kidney", 150, 90)), "right kidney lies"),
         ((*without("liver"), organ("liver", 1500, 130)), "liver lies"),
-        ((*HEALTHY, organ("gall bladder", 900)), "more than the 400 mL"),
-        ((*HEALTHY, organ("pancreas", 1.2)), "less than the 8 mL"),
+        ((*HEALTHY, organ("gall bladder", 900)), "more than the 600 mL"),
+        ((*HEALTHY, organ("pancreas", 1.2)), "less than the 5 mL"),
+        ((*HEALTHY, organ("gall bladder", 300)), "not within the 2 to 120 mL"),
         (
             (*HEALTHY, organ("right adrenal gland", 4, 30), organ("left adrenal gland", 4, -30)),
             "right adrenal gland lies",
@@ -110,7 +116,7 @@ def test_cut_liver_counts_as_an_anchor_and_is_flagged():
     ],
 )
 def test_contradicted_anatomy_is_flagged(rows, word):
-    verdict = judge(rows, SCAN, ABDOMEN)
+    verdict = verdict_on(rows)
     assert verdict.decision is Decision.FLAG
     assert len(verdict.reasons) == 1
     assert word in verdict.reasons[0]
@@ -119,4 +125,22 @@ def test_contradicted_anatomy_is_flagged(rows, word):
 def test_model_without_anchors_is_always_delivered():
     mirrored = tuple(replace(one, centroid_lps=(0.0, 0.0, 0.0), volume_ml=0.1) for one in HEALTHY)
     for rows in ((), mirrored):
-        assert judge(rows, SCAN, BANDS).decision is Decision.DELIVER
+        assert verdict_on(rows, BANDS).decision is Decision.DELIVER
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+def test_right_and_left_exchanged_throughout_is_withheld(pairs):
+    every = {
+        "right kidney": 150, "left kidney": 160, "liver": 1500, "spleen": 220,
+        "right adrenal gland": 4, "left adrenal gland": 4,
+    }  # fmt: skip
+    names = list(every)[: 2 * pairs]
+    # The right one at +40: to the left of its partner.
+    rows = [organ(name, every[name], 40 if k % 2 == 0 else -40) for k, name in enumerate(names)]
+    verdict = verdict_on(rows)
+    expected = Decision.FLAG if pairs == 1 else Decision.WITHHOLD
+    assert verdict.decision is expected
+    # One pair the right way round: a slip of the network, not a mirrored series.
+    if pairs == 3:
+        slip = [replace(one, centroid_lps=(-one.centroid_lps[0], 0, 0)) for one in rows[:2]]
+        assert verdict_on([*slip, *rows[2:]]).decision is Decision.FLAG
