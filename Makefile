@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export TCP_NODELAY := 1
 
-.PHONY: help setup peers test check format lock proto docs demo bench e2e run
+.PHONY: help setup peers test check format lock proto docs oddities demo bench e2e run
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -40,6 +40,8 @@ proto: .venv/.dev ## Generate service/viscera/api/v1 from proto/
 	$(PY) -m grpc_tools.protoc -Iviscera/api/v1=proto/viscera/v1 --python_out=service --pyi_out=service --grpc_python_out=service viscera/api/v1/viscera.proto
 docs: .venv/.dev ## Write docs/settings.md, metrics.md and errors.md from the code
 	$(PY) docs/generate.py
+oddities: .venv/.dev ## Write docs/oddities.md: odd series in Viscera and in three other programs
+	PYTHONPATH=tests $(PY) -m oddities.table
 demo: setup ## Push a phantom through the service; results in demo-out/
 	$(PY) deploy/demo/run.py
 .venv/.bench: requirements-bench.lock .venv/.dev

@@ -26,6 +26,7 @@ from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless, RLELossless
 from viscera.errors import DatasetMismatch, ServiceError, UndecodablePixels
 from viscera.volume.canvas import write_slice
 from viscera.volume.header import PixelHeader, read_header
+from viscera.volume.jpeg12 import is_jpeg12, jpeg12_frames
 from viscera.volume.native import native_frames
 from viscera.volume.work import MAX_MESSAGE, DecodedSlice, FrameWork
 
@@ -63,8 +64,8 @@ def decode(work: FrameWork, fds: tuple[int, ...]) -> list[DecodedSlice]:
         ) from error
     except Exception as error:  # decoders raise what they like; their texts may quote the file
         raise UndecodablePixels(
-            f"instance {work.sop_uid}: its pixels cannot be decoded "
-            f"({type(error).__name__}); the file is damaged, send it again"
+            f"instance {work.sop_uid}: its pixels cannot be decoded ({type(error).__name__}); "
+            "the file is damaged, or nothing here decodes it: send it again, uncompressed"
         ) from error
 
 
@@ -74,19 +75,22 @@ def _stored_frames(
     if header.native:
         yield from native_frames(file, header, work)
         return
-    frames = iter_pixels(
-        work.path,
-        raw=True,
-        indices=[frame - 1 for frame, _ in work.frames],
-        decoding_plugin=_PLUGINS.get(header.transfer_syntax_uid, ""),
-    )
-    for stored in frames:
+    for stored in jpeg12_frames(header, work) if is_jpeg12(header) else _by_pydicom(header, work):
         if stored.shape != (work.rows, work.columns):
             raise UndecodablePixels(
                 f"instance {work.sop_uid}: its pixels decode to {stored.shape}, its header "
                 f"promises {(work.rows, work.columns)}"
             )
         yield stored, 0
+
+
+def _by_pydicom(header: PixelHeader, work: FrameWork) -> Iterator[np.ndarray]:
+    return iter_pixels(
+        work.path,
+        raw=True,
+        indices=[frame - 1 for frame, _ in work.frames],
+        decoding_plugin=_PLUGINS.get(header.transfer_syntax_uid, ""),
+    )
 
 
 def serve(channel: socket.socket, timeout_s: float) -> None:

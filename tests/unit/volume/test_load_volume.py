@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 from volume_builders import image, rescale_item, save, stack_of
@@ -14,6 +15,7 @@ from volume_builders import image, rescale_item, save, stack_of
 from viscera.domain.volumes import Volume
 from viscera.errors import DatasetMismatch, UndecodablePixels
 from viscera.volume import DecodePool, load_volume
+from viscera.volume.proof import FOLDER, SOP_UID
 
 RNG = np.random.default_rng(5)
 
@@ -303,6 +305,31 @@ def test_lossless_transfer_syntaxes_decode_to_the_same(
     volume = _one(shared_data, pool, suffix)
     assert np.array_equal(volume.voxels, judge)
     assert judge.std() > 100
+
+
+@pytest.mark.parametrize("suffix", ["1.2.4.50", "1.2.4.51", "1.2.4.81", "1.2.4.91"])
+def test_lossy_transfer_syntaxes_decode_as_itk_reads_them(
+    pool: DecodePool, shared_data: Path, suffix: str
+) -> None:
+    (path,) = (shared_data / "odd" / "transfer_syntaxes").glob(
+        f"CTImage*_1.2.840.10008.{suffix}.dcm"
+    )
+    judge = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(float)
+    volume = _one(shared_data, pool, suffix)
+    slope = float(dcmread(path, stop_before_pixels=True).RescaleSlope)
+    # Two codecs may round the same coefficient either way.
+    assert np.abs(volume.voxels - judge).max() <= slope + 0.5
+    assert judge.std() > 100
+
+
+def test_a_12_bit_jpeg_that_is_cut_off_is_refused(pool: DecodePool, tmp_path: Path) -> None:
+    ds = dcmread(FOLDER / "1.2.840.10008.1.2.4.51-unsigned.dcm")
+    (frame,) = generate_frames(ds.PixelData, number_of_frames=1)
+    for number, share in enumerate((0.3, 0.7, 0.98)):
+        ds.PixelData = encapsulate([frame[: int(len(frame) * share)]])
+        path = save(ds, tmp_path / f"{number}.dcm")
+        with pytest.raises(UndecodablePixels, match="cannot be decoded as 12-bit JPEG"):
+            load_volume(stack_of([(path, SOP_UID, 1)], (33, 41)), pool)
 
 
 @pytest.mark.parametrize("suffix", ["1.2.4.53", "1.2.4.55", "1.2.1.99"])
