@@ -40,7 +40,7 @@ def make_model(
         channels=tuple(f"c{k}" for k in range(channels)),
         axes="SPL",
         spacing_mm=None,
-        normalisation={"CT": Normalisation(scheme=NormalisationScheme.NONE)},
+        normalisation={"CT": (Normalisation(scheme=NormalisationScheme.NONE),)},
         patch_size=patch,
         step=step,
         mirror_axes=mirror_axes,

@@ -132,15 +132,16 @@ class Pipeline:
         require_modality(model, loaded.modality)
         report("prepare", 0.0, engine.name)
         with self._metrics.stage("prepare"):
-            image = volume.prepare(loaded, model)
+            fed = volume.prepare(loaded, model)
         labels = np.zeros(loaded.geometry.shape, dtype=np.uint8)
         with self._metrics.stage("segment", engine.name):
             segment.segment(
-                image,
+                fed.image,
                 model,
                 engine,
-                volume.to_axes(labels, loaded.geometry.axes, model.axes),
+                volume.to_axes(labels, loaded.geometry.axes, model.axes)[fed.box],
                 lambda done: report("segment", done, engine.name),
+                fed.restore_orders,
             )
         with self._metrics.stage("postprocess"):
             removals = postprocess.postprocess(labels, loaded, model)

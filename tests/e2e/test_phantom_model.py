@@ -41,7 +41,7 @@ def engine(model: Model) -> Iterator[Engine]:
 def labels_of(volume: Volume, model: Model, engine: Engine) -> np.ndarray:
     labels = np.zeros(volume.geometry.shape, np.uint8)
     out = to_axes(labels, volume.geometry.axes, model.axes)
-    segment(prepare(volume, model), model, engine, out, lambda _: None)
+    segment(prepare(volume, model).image, model, engine, out, lambda _: None)
     return labels
 
 

@@ -21,8 +21,9 @@ class NormalisationScheme(StrEnum):
 
     NONE = "none"
     CT = "ct"  # clip to [lower, upper], subtract mean, divide by sd
-    ZSCORE = "zscore"  # of the whole volume
+    ZSCORE = "zscore"  # of the whole volume, or of what is not zero in it
     RESCALE_01 = "rescale_01"  # clip to [lower, upper], map to [0, 1]
+    MINMAX = "minmax"  # map the volume's own range to [0, 1]; nnU-Net's RescaleTo01
 
 
 class Order(StrEnum):
@@ -30,6 +31,33 @@ class Order(StrEnum):
 
     NORMALISE_FIRST = "normalise_then_resample"
     RESAMPLE_FIRST = "resample_then_normalise"
+
+
+class Crop(StrEnum):
+    """Which part of a volume the network sees; the rest is background."""
+
+    NONE = "none"
+    NONZERO = "nonzero"  # the smallest box that holds every voxel that is not 0 in all channels
+
+
+class Profile(StrEnum):
+    """How closely the input follows the training's own preparation."""
+
+    EXACT = "exact"
+    FAST = "fast"  # cubic image resampling becomes linear, all else the same
+
+
+@dataclass(frozen=True, slots=True)
+class SeparateAxis:
+    """nnU-Net's rule for thick slices: the coarsest axis is resampled apart, at another order.
+
+    It applies where the largest spacing is more than `above` times the smallest, in the source or
+    else on the model's grid, and one axis alone is that coarse.
+    """
+
+    above: float = 3.0
+    order: int = 0
+    """0: nearest, 1: linear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +93,8 @@ class Normalisation:
     upper: float = 0.0
     mean: float = 0.0
     sd: float = 1.0
+    masked: bool = False
+    """For z-scoring: over voxels that are not 0 in all channels, holes filled; 0 stays outside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,11 +147,19 @@ class Model:
     """Towards which side each index (z, y, x) of the training arrays grows, e.g. ``SPL``."""
     spacing_mm: tuple[float, float, float] | None
     """(z, y, x); None: the series' own."""
+    crop: Crop = Crop.NONE
     order: Order = Order.NORMALISE_FIRST
-    normalisation: dict[str, Normalisation]
-    """By modality."""
+    normalisation: dict[str, tuple[Normalisation, ...]]
+    """By modality, one for each channel."""
     image_order: int = 1
+    """0: nearest, 1: linear, 3: cubic spline."""
+    image_separate: SeparateAxis | None = None
     logits_order: int = 1
+    """0: nearest, 1: linear."""
+    logits_separate: SeparateAxis | None = None
+    outputs: tuple[int, ...] = ()
+    """For each output of the network, the label's value that it becomes: 0 where it is not
+    reported. Empty: output k is label k."""
     patch_size: tuple[int, int, int]
     step: float = 0.5
     """nnU-Net's tile_step_size: the share of a patch from one tile to the next."""
@@ -139,6 +177,11 @@ class Model:
     def full_name(self) -> str:
         """``name/version``."""
         return f"{self.name}/{self.version}"
+
+    @property
+    def output_count(self) -> int:
+        """How many logits a voxel has, background included."""
+        return len(self.outputs) or len(self.labels) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

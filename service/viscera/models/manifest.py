@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from viscera.domain.geometry import axes_transform
 from viscera.domain.models import (
     Code,
+    Crop,
     Grade,
     Label,
     Model,
@@ -18,6 +19,7 @@ from viscera.domain.models import (
     NormalisationScheme,
     Order,
     PostprocessPolicy,
+    SeparateAxis,
     VerdictPolicy,
 )
 from viscera.domain.organs import AMOS
@@ -33,6 +35,7 @@ _Voxels = Annotated[int, Field(ge=1, le=1024)]
 _Channel = Annotated[int, Field(ge=0, le=255)]
 _InterpolationOrder = Annotated[int, Field(ge=0)]
 _BY_NAME = {label.name: label for label in AMOS}
+_FORMAT_2 = {"crop", "separate_axis", "outputs"}
 
 
 class _Table(BaseModel):
@@ -84,13 +87,32 @@ class NormalisationTable(_Table):
     upper: float = 0.0
     mean: float = 0.0
     sd: float = Field(1.0, gt=0)
+    masked: bool = False
 
     @model_validator(mode="after")
     def _has_its_numbers(self) -> Self:
         clips = self.scheme in (NormalisationScheme.CT, NormalisationScheme.RESCALE_01)
         if clips and self.lower >= self.upper:
             raise ValueError(f"scheme {self.scheme} needs lower below upper")
+        if self.masked and self.scheme is not NormalisationScheme.ZSCORE:
+            raise ValueError("only scheme zscore can be masked")
         return self
+
+
+class SeparateAxisTable(_Table):
+    """nnU-Net's rule for thick slices; without the table no axis is apart."""
+
+    above: float = Field(3.0, ge=1)
+    order: _InterpolationOrder = 0
+
+    @field_validator("order")
+    @classmethod
+    def _can_be_computed(cls, order: int) -> int:
+        return _computable(order, (0, 1))
+
+    def to_rule(self) -> SeparateAxis:
+        """Return it as the domain has it."""
+        return SeparateAxis(self.above, self.order)
 
 
 class InputTable(_Table):
@@ -101,9 +123,12 @@ class InputTable(_Table):
     axes: str
     spacing_mm: tuple[_Millimetres, _Millimetres, _Millimetres] | None = None
     """(z, y, x); absent: the series' own."""
+    crop: Crop = Crop.NONE
     order: Order = Order.NORMALISE_FIRST
     image_order: _InterpolationOrder = 1
-    normalisation: dict[_Modality, NormalisationTable]
+    separate_axis: SeparateAxisTable | None = None
+    normalisation: dict[_Modality, NormalisationTable | tuple[NormalisationTable, ...]]
+    """One table for every channel, or one for each."""
 
     @field_validator("axes")
     @classmethod
@@ -116,21 +141,39 @@ class InputTable(_Table):
 
     @field_validator("channels")
     @classmethod
-    def _is_one_channel(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
-        if len(channels) != 1:
-            raise ValueError("only networks of one channel can be fed")
+    def _differ(cls, channels: tuple[str, ...]) -> tuple[str, ...]:
+        if not channels or len(set(channels)) != len(channels):
+            raise ValueError("expected at least one name, and none twice")
         return channels
 
     @field_validator("image_order")
     @classmethod
     def _can_be_computed(cls, order: int) -> int:
-        return _computable(order)
+        return _computable(order, (0, 1, 3))
 
     @model_validator(mode="after")
     def _every_modality_has_one(self) -> Self:
         if set(self.modalities) != set(self.normalisation):
             raise ValueError("normalisation must have one table for each of modalities")
+        for modality, tables in self._tables().items():
+            if len(tables) != len(self.channels):
+                raise ValueError(f"normalisation.{modality} must have one table for each channel")
+            if self.order is Order.RESAMPLE_FIRST and any(one.masked for one in tables):
+                raise ValueError("masked z-scoring comes before resampling")
         return self
+
+    def to_normalisation(self) -> dict[str, tuple[Normalisation, ...]]:
+        """Return it as the domain has it."""
+        return {
+            modality: tuple(Normalisation(**one.model_dump()) for one in tables)
+            for modality, tables in self._tables().items()
+        }
+
+    def _tables(self) -> dict[str, tuple[NormalisationTable, ...]]:
+        return {
+            modality: tables if isinstance(tables, tuple) else (tables,) * len(self.channels)
+            for modality, tables in self.normalisation.items()
+        }
 
 
 class TilesTable(_Table):
@@ -155,12 +198,16 @@ class OutputTable(_Table):
     """``amos15``; or by value from 1, AMOS names (which bring their codes) or whole tables."""
     not_segmented: tuple[str, ...] = ()
     """AMOS names of the task's labels that this network lacks."""
+    outputs: tuple[_Channel, ...] = ()
+    """For each output of the network, background first, the place in `labels` that it becomes,
+    from 1; 0: it is not reported. Absent: output k is label k."""
     logits_order: _InterpolationOrder = 1
+    separate_axis: SeparateAxisTable | None = None
 
     @field_validator("logits_order")
     @classmethod
     def _can_be_computed(cls, order: int) -> int:
-        return _computable(order)
+        return _computable(order, (0, 1))
 
     @model_validator(mode="after")
     def _are_known_once(self) -> Self:
@@ -173,6 +220,13 @@ class OutputTable(_Table):
         names = [label.name for label in (*self.to_labels(), *self.to_not_segmented())]
         if len(set(names)) != len(names):
             raise ValueError("a label is named twice")
+        return self
+
+    @model_validator(mode="after")
+    def _reach_every_label(self) -> Self:
+        count = len(self.to_labels())
+        if self.outputs and (self.outputs[0] != 0 or set(self.outputs) != set(range(count + 1))):
+            raise ValueError(f"outputs must begin with 0 and name each label from 1 to {count}")
         return self
 
     def to_labels(self) -> tuple[Label, ...]:
@@ -216,7 +270,8 @@ class VerdictTable(_Table):
 class Manifest(_Table):
     """A whole `manifest.toml`."""
 
-    format: Literal[1]
+    format: Literal[1, 2]
+    """2 may say how nnU-Net's networks are fed; what wrote 1 cannot read those keys."""
     name: str = Field(pattern=NAME_PATTERN)
     version: str = Field(pattern=VERSION_PATTERN)
     grade: Grade
@@ -231,6 +286,18 @@ class Manifest(_Table):
     verdict: VerdictTable = VerdictTable()
     files: dict[str, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]
     """sha256 of every file of the package but this one."""
+
+    @model_validator(mode="after")
+    def _says_its_format(self) -> Self:
+        tables = (("input", self.input), ("output", self.output))
+        newer = [
+            f"{name}.{key}"
+            for name, table in tables
+            for key in sorted(table.model_fields_set & _FORMAT_2)
+        ]
+        if self.format == 1 and (newer or len(self.input.channels) > 1):
+            raise ValueError(f"format must be 2 for {', '.join(newer or ['several channels'])}")
+        return self
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -272,12 +339,13 @@ class Manifest(_Table):
             axes=self.input.axes,
             spacing_mm=self.input.spacing_mm,
             order=self.input.order,
-            normalisation={
-                modality: Normalisation(**table.model_dump())
-                for modality, table in self.input.normalisation.items()
-            },
+            crop=self.input.crop,
+            normalisation=self.input.to_normalisation(),
             image_order=self.input.image_order,
+            image_separate=_rule(self.input.separate_axis),
             logits_order=self.output.logits_order,
+            logits_separate=_rule(self.output.separate_axis),
+            outputs=self.output.outputs,
             patch_size=self.tiles.patch_size,
             step=self.tiles.step,
             mirror_axes=self.tiles.mirror_axes,
@@ -324,9 +392,15 @@ def _amos(name: str, value: int) -> Label:
     return replace(_BY_NAME[name], value=value)
 
 
-def _computable(order: int) -> int:
-    if order not in (0, 1):
+def _rule(table: SeparateAxisTable | None) -> SeparateAxis | None:
+    return table.to_rule() if table else None
+
+
+def _computable(order: int, known: tuple[int, ...]) -> int:
+    if order not in known:
+        words = {0: "0 (nearest)", 1: "1 (linear)", 3: "3 (cubic)"}
         raise ValueError(
-            f"interpolation order {order} cannot be computed; 0 (nearest) and 1 (linear) can"
+            f"interpolation order {order} cannot be computed;"
+            f" {' and '.join(words[k] for k in known)} can"
         )
     return order

@@ -82,7 +82,7 @@ def read_golden(model: Model) -> Golden:
             )
     except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ModelRefused(f"the golden tile of {model.full_name} cannot be read") from error
-    sizes = (len(model.labels) + 1) * int(np.prod(model.patch_size))
+    sizes = model.output_count * int(np.prod(model.patch_size))
     if not (
         golden.argmax.shape == model.patch_size
         and golden.argmax.dtype == np.uint8

@@ -37,7 +37,7 @@ def answers(
         for one, tile in zip(batch, tiles, strict=False):
             kernels.gather(image, one.origin, one.sign, tile)
         logits = engine.infer(tiles[: len(batch)])
-        expected = (len(batch), len(model.labels) + 1, *model.patch_size)
+        expected = (len(batch), model.output_count, *model.patch_size)
         if logits.shape != expected or logits.dtype != np.float32:
             raise ModelRefused(
                 f"{engine.name} answered {logits.dtype} {logits.shape}, the manifest of"

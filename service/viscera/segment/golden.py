@@ -113,7 +113,7 @@ def _answer(engine: Engine, model: Model, seed: int) -> np.ndarray:
     shape = (1, len(model.channels), *model.patch_size)
     tile = np.random.default_rng(seed).standard_normal(shape, np.float32)
     logits = engine.infer(tile)
-    expected = (1, len(model.labels) + 1, *model.patch_size)
+    expected = (1, model.output_count, *model.patch_size)
     if logits.shape != expected:
         raise ModelRefused(
             f"{engine.name} answered {logits.shape} for {model.full_name}, {expected} was"

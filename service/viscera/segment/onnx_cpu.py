@@ -33,7 +33,7 @@ class OnnxCpuEngine:
 
     def __init__(self, model: Model, *, threads: int, tile_batch: int) -> None:
         self._patch = model.patch_size
-        self._labels = len(model.labels) + 1
+        self._labels = model.output_count
         self._session: Any = _load(model, usable_threads(threads))
         batch = _check_signature(self._session, model)
         self._tile_batch = tile_batch if batch is None else batch
@@ -119,7 +119,7 @@ def _check_signature(session: Any, model: Model) -> int | None:
     """
     expected = {
         "input": (session.get_inputs(), len(model.channels)),
-        "output": (session.get_outputs(), len(model.labels) + 1),
+        "output": (session.get_outputs(), model.output_count),
     }
     batches = set()
     for what, (nodes, channels) in expected.items():

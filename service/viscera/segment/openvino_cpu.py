@@ -51,7 +51,7 @@ class OpenVinoEngine:
                 f" {openvino.__version__}: {error}"
             ) from error
         self._tiles = np.zeros(taken, np.float32)
-        self._answer = np.empty((taken[0], len(model.labels) + 1, *taken[2:]), np.float32)
+        self._answer = np.empty((taken[0], model.output_count, *taken[2:]), np.float32)
         self._request: Any = _bind(compiled, self._tiles, self._answer)
 
     @property
@@ -122,7 +122,7 @@ def _check_signature(network: Any, model: Model) -> int | None:
     """
     expected = {
         "input": (network.inputs, len(model.channels)),
-        "output": (network.outputs, len(model.labels) + 1),
+        "output": (network.outputs, model.output_count),
     }
     batches = []
     for what, (nodes, channels) in expected.items():

@@ -21,6 +21,8 @@ class Restorer:
         For (z, y, x): from the model's grid to that of `labels_out`.
     labels_out
         (z, y, x), uint8; any view.
+    outputs
+        What each of the network's outputs becomes; empty: itself.
     """
 
     def __init__(
@@ -28,11 +30,13 @@ class Restorer:
         ring: Ring,
         tables: tuple[AxisTable, AxisTable, AxisTable],
         labels_out: np.ndarray,
+        outputs: tuple[int, ...] = (),
     ) -> None:
         self._ring = ring
         self._z, self._y, self._x = tables
         self._out = labels_out
         self._written = 0
+        self._values = np.array(outputs, np.uint8)
         # Kernels write contiguous memory; numpy's copy into a flipped or permuted view is cheap.
         self._buffer = np.empty((min(SLAB, len(labels_out)), *labels_out.shape[1:]), np.uint8)
 
@@ -56,4 +60,4 @@ class Restorer:
             *(self._x.lower, self._x.upper, self._x.weight),
             buffer,
         )
-        self._out[slices] = buffer
+        self._out[slices] = self._values[buffer] if self._values.size else buffer

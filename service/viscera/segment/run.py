@@ -21,6 +21,7 @@ def segment(
     engine: Engine,
     labels_out: Labels,
     progress: Callable[[float], None],
+    orders: tuple[int, int, int] | None = None,
 ) -> None:
     """Fill `labels_out` with the winning label of every voxel.
 
@@ -37,6 +38,9 @@ def segment(
         flipped, permuted. Both grids span the same box; equal shapes are the same grid.
     progress
         Called with the share done, 0..1, after each tile. What it raises ends the run.
+    orders
+        How logits are interpolated along (z, y, x): 0 nearest, 1 linear; None: the model's
+        `logits_order` everywhere.
 
     Raises
     ------
@@ -55,12 +59,14 @@ def segment(
     _check(image, labels_out, model)
     tiles = TileGrid.cover(_shape(image[0]), model.patch_size, model.step)
     runs = tuple(passes(tiles, model.mirror_axes))
-    ring = Ring(tiles, len(model.labels) + 1)
+    ring = Ring(tiles, model.output_count)
     z, y, x = (
-        tables.for_order(model.logits_order, source, target)
-        for source, target in zip(tiles.shape, labels_out.shape, strict=True)
+        tables.for_order(order, source, target)
+        for order, source, target in zip(
+            orders or (model.logits_order,) * 3, tiles.shape, labels_out.shape, strict=True
+        )
     )
-    restorer = Restorer(ring, (z, y, x), labels_out)
+    restorer = Restorer(ring, (z, y, x), labels_out, model.outputs)
 
     for done, (one, logits) in enumerate(answers(image, model, engine, runs)):
         if one.tile.start[0] > ring.final:
@@ -85,9 +91,9 @@ def _check(image: np.ndarray, labels_out: np.ndarray, model: Model) -> None:
         )
     if 0 in image.shape or 0 in labels_out.shape:
         raise GeometryMismatch(f"no voxels in {image.shape} or {labels_out.shape}")
-    if len(model.labels) >= MAX_LABELS:
+    if model.output_count > MAX_LABELS:
         raise ModelRefused(
-            f"{model.full_name} has {len(model.labels)} labels; at most {MAX_LABELS - 1} fit"
+            f"{model.full_name} has {model.output_count - 1} labels; at most {MAX_LABELS - 1} fit"
         )
 
 

@@ -42,8 +42,13 @@ def linear(source: int, target: int) -> AxisTable:
 
 
 def nearest(source: int, target: int) -> AxisTable:
-    """Take the voxel whose box holds the target's centre; on a border, the upper one."""
-    index = (2 * np.arange(target) + 1) * source // (2 * target)
+    """Take the voxel whose box holds the target's centre; on a border, the upper one.
+
+    Computed in the order that SciPy's ``map_coordinates`` and nnU-Net do, so that rounding falls
+    on the same side where a centre lies on a border.
+    """
+    place = (source / target) * (np.arange(target) + 0.5) - 0.5
+    index = np.floor(place + 0.5).clip(0, source - 1).astype(np.int64)
     return AxisTable(lower=index, upper=index, weight=np.zeros(target, np.float32))
 
 

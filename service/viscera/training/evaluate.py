@@ -50,7 +50,7 @@ def segment_volume(volume: Volume, model: Model, engine: Engine) -> np.ndarray:
     """Return the label map on `volume`'s grid, by the service's own way."""
     labels = np.zeros(volume.geometry.shape, np.uint8)
     out = to_axes(labels, volume.geometry.axes, model.axes)
-    segment(prepare(volume, model), model, engine, out, lambda _: None)
+    segment(prepare(volume, model).image, model, engine, out, lambda _: None)
     return labels
 
 

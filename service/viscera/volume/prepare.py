@@ -1,48 +1,49 @@
 """A volume to the network's input: the model's axes, grid and intensities.
 
-One kernel clips, interpolates and scales straight from the source's int16, so the input is the
-only float32 volume there ever is.
+Kernels clip, interpolate and scale straight from the source's int16: for linear input the result
+is the only float32 volume there ever is.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
-from viscera.domain.arrays import ModelImage
+from viscera.domain.arrays import Mask
 from viscera.domain.geometry import axes_transform, to_axes
-from viscera.domain.models import Model, Normalisation, NormalisationScheme, Order
-from viscera.domain.volumes import Volume
-from viscera.errors import HostMemoryFull, ModelRefused, NoModelForSeries
-from viscera.volume.sampling import axis_table, target_shape
+from viscera.domain.models import Crop, Model, Normalisation, NormalisationScheme, Order
+from viscera.domain.volumes import Box, ModelInput, Volume
+from viscera.errors import GeometryMismatch, HostMemoryFull, ModelRefused, NoModelForSeries
+from viscera.volume.nonzero import nonzero_box, nonzero_mask
+from viscera.volume.sampling import Scaling, axis_orders, axis_table, target_shape
+from viscera.volume.spline import resample_cubic
 
 _MIN_SD = 1e-8
 """nnU-Net's floor, for a volume of one single intensity."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scaling:
-    """Clip to [lower, upper], subtract `mean`, divide by `sd`: what every scheme comes to."""
+def prepare(volumes: Volume | Sequence[Volume], model: Model) -> ModelInput:
+    """Crop, normalise and resample `volumes` for `model`.
 
-    lower: float = -math.inf
-    upper: float = math.inf
-    mean: float = 0.0
-    sd: float = 1.0
-
-
-def prepare(volume: Volume, model: Model) -> ModelImage:
-    """Normalise and resample `volume` for `model`.
+    Parameters
+    ----------
+    volumes
+        One for each of the model's channels, on one grid.
+    model
+        Its axes, crop, normalisation, spacing and resampling rules count here.
 
     Returns
     -------
-    numpy.ndarray
-        (1, z, y, x), float32, on the model's axes. Its shape is nnU-Net's
-        ``round(shape * spacing / target)``, the source's own where the model has no spacing.
+    ModelInput
+        Its image has nnU-Net's shape ``round(shape * spacing / target)`` of what was left by the
+        crop, the source's own where the model has no spacing.
 
     Raises
     ------
     NoModelForSeries
-        If the model has no normalisation for the volume's modality.
+        If the model has no normalisation for the modality, or other channels.
+    GeometryMismatch
+        If the channels do not share one grid.
     ModelRefused
         If its image order is one that we cannot compute.
     HostMemoryFull
@@ -50,29 +51,45 @@ def prepare(volume: Volume, model: Model) -> ModelImage:
 
     References
     ----------
-    nnU-Net 2.8.1, ``default_preprocessor``: normalise on the native grid, then resample.
+    nnU-Net 2.8.1, ``default_preprocessor``: crop, normalise on the native grid, then resample.
     """
-    if model.image_order not in (0, 1):
-        raise ModelRefused(f"{model.full_name}: image_order {model.image_order}, expected 0 or 1")
-    normalisation = _normalisation(volume, model)
-    source = to_axes(volume.voxels, volume.geometry.axes, model.axes)
-    permutation, _ = axes_transform(volume.geometry.axes, model.axes)
-    spacing_mm = tuple(volume.geometry.spacing_mm[k] for k in permutation)
-    shape = target_shape(source.shape, spacing_mm, model.spacing_mm)
+    channels = (volumes,) if isinstance(volumes, Volume) else tuple(volumes)
+    if model.image_order not in (0, 1, 3):
+        raise ModelRefused(
+            f"{model.full_name}: image_order {model.image_order}, expected 0, 1 or 3"
+        )
+    normalisation = _normalisation(channels, model)
+    geometry = channels[0].geometry
+    sources = [to_axes(one.voxels, geometry.axes, model.axes) for one in channels]
+    box = nonzero_box(sources) if model.crop is Crop.NONZERO else _whole(sources[0])
+    sources = [source[box] for source in sources]
+    permutation, _ = axes_transform(geometry.axes, model.axes)
+    spacing_mm = tuple(geometry.spacing_mm[k] for k in permutation)
+    shape = target_shape(sources[0].shape, spacing_mm, model.spacing_mm)
+    orders = axis_orders(model.image_order, model.image_separate, spacing_mm, model.spacing_mm)
     try:
-        image = np.empty((1, *shape), np.float32)
+        image = np.empty((len(sources), *shape), np.float32)
+        mask = nonzero_mask(sources) if any(one.masked for one in normalisation) else None
+        for source, out, one in zip(sources, image, normalisation, strict=True):
+            _fill(out, source, one, mask, orders, model.order)
     except MemoryError as error:
         raise HostMemoryFull(f"no room for an input of {shape} voxels") from error
-    if model.order is Order.NORMALISE_FIRST:
-        _resample(source, image[0], model.image_order, scaling_of(normalisation, source))
-    else:
-        _resample(source, image[0], model.image_order, Scaling())
-        _scale(image[0], scaling_of(normalisation, image[0]))
-    return image
+    back = axis_orders(
+        model.logits_order, model.logits_separate, model.spacing_mm or spacing_mm, spacing_mm
+    )
+    return ModelInput(image=image, box=box, restore_orders=back)
 
 
-def scaling_of(normalisation: Normalisation, voxels: np.ndarray) -> Scaling:
-    """Return what `normalisation` means for `voxels`, whose statistics z-scoring needs."""
+def scaling_of(
+    normalisation: Normalisation, voxels: np.ndarray, mask: Mask | None = None
+) -> Scaling:
+    """Return what `normalisation` means for `voxels`, whose statistics some schemes need.
+
+    Parameters
+    ----------
+    mask
+        Of `voxels`' shape: where z-scoring counts. None: everywhere.
+    """
     match normalisation.scheme:
         case NormalisationScheme.NONE:
             return Scaling()
@@ -91,36 +108,97 @@ def scaling_of(normalisation: Normalisation, voxels: np.ndarray) -> Scaling:
                 sd=normalisation.upper - normalisation.lower,
             )
         case NormalisationScheme.ZSCORE:
-            mean, sd = _mean_sd(voxels)
+            mean, sd = _mean_sd(voxels, mask)
             return Scaling(mean=mean, sd=max(sd, _MIN_SD))
+        case NormalisationScheme.MINMAX:
+            least, most = float(voxels.min()), float(voxels.max())
+            return Scaling(mean=least, sd=max(most - least, _MIN_SD))
 
 
-def warm_up() -> None:
-    """Compile the kernel now, so that no job waits for it. Numba is configured before."""
+def warm_up(model: Model | None = None) -> None:
+    """Compile the kernels now, so that no job waits for them. Numba is configured before.
+
+    Parameters
+    ----------
+    model
+        What will be served; cubic resampling is compiled only for a model that asks for it.
+    """
     from viscera.volume import kernels  # noqa: F401 - importing compiles
 
+    if model is not None and model.image_order == 3:
+        from viscera.volume import spline_kernels  # noqa: F401
 
-def _normalisation(volume: Volume, model: Model) -> Normalisation:
-    if volume.modality not in model.normalisation:
+
+def _normalisation(channels: Sequence[Volume], model: Model) -> tuple[Normalisation, ...]:
+    """Return one a channel, once the channels are what the model takes."""
+    if len(channels) != len(model.channels):
         raise NoModelForSeries(
-            f"{model.full_name} has no normalisation for {volume.modality}, "
+            f"{model.full_name} takes {len(model.channels)} channels"
+            f" ({', '.join(model.channels)}), {len(channels)} came; give one series for each"
+        )
+    modality = channels[0].modality
+    for one in channels[1:]:
+        if one.modality != modality or not one.geometry.same_grid(channels[0].geometry):
+            raise GeometryMismatch(
+                f"the channels of {model.full_name} must share one grid and modality; resample"
+                " them onto the first one's"
+            )
+    if modality not in model.normalisation:
+        raise NoModelForSeries(
+            f"{model.full_name} has no normalisation for {modality}, "
             f"only for {', '.join(model.normalisation)}; choose another model"
         )
-    return model.normalisation[volume.modality]
+    return model.normalisation[modality]
 
 
-def _mean_sd(voxels: np.ndarray) -> tuple[float, float]:
+def _whole(array: np.ndarray) -> Box:
+    z, y, x = (slice(0, n) for n in array.shape)
+    return z, y, x
+
+
+def _fill(
+    out: np.ndarray,
+    source: np.ndarray,
+    normalisation: Normalisation,
+    mask: Mask | None,
+    orders: tuple[int, int, int],
+    order: Order,
+) -> None:
+    """Write one channel."""
+    if order is Order.RESAMPLE_FIRST:
+        _resample(source, out, orders, Scaling())
+        _scale(out, scaling_of(normalisation, out))
+    elif normalisation.masked:
+        scaling = scaling_of(normalisation, source, mask)
+        scaled = np.where(mask, scaling.apply(source), np.float32(0))
+        _resample(scaled, out, orders, Scaling())
+    else:
+        _resample(source, out, orders, scaling_of(normalisation, source))
+
+
+def _mean_sd(voxels: np.ndarray, mask: Mask | None) -> tuple[float, float]:
     """Return mean and population SD in float64, a plane at a time."""
-    count = voxels.size
-    mean = sum(float(plane.sum(dtype=np.float64)) for plane in voxels) / count
-    squares = sum(float(np.square(plane - mean, dtype=np.float64).sum()) for plane in voxels)
+    inside = [True] * len(voxels) if mask is None else mask
+    count = voxels.size if mask is None else max(1, int(np.count_nonzero(mask)))
+    planes = list(zip(voxels, inside, strict=True))
+    mean = sum(float(p.sum(dtype=np.float64, where=m)) for p, m in planes) / count
+    squares = sum(
+        float(np.square(p - mean, dtype=np.float64).sum(where=m)) for p, m in planes
+    )
     return mean, math.sqrt(squares / count)
 
 
-def _resample(source: np.ndarray, out: np.ndarray, order: int, scaling: Scaling) -> None:
+def _resample(
+    source: np.ndarray, out: np.ndarray, orders: tuple[int, int, int], scaling: Scaling
+) -> None:
+    if 3 in orders:
+        resample_cubic(source, out, orders, scaling)
+        return
     from viscera.volume import kernels
 
-    tables = [axis_table(n, m, order) for n, m in zip(source.shape, out.shape, strict=True)]
+    tables = [
+        axis_table(n, m, k) for n, m, k in zip(source.shape, out.shape, orders, strict=True)
+    ]
     columns = [(t.low, t.high, t.weight) for t in tables]
     numbers = (scaling.lower, scaling.upper, scaling.mean, scaling.sd)
     kernels.resample(source, *columns, *map(np.float32, numbers), out)

@@ -5,9 +5,27 @@ beyond the outer centres the edge goes on (scikit-image's ``edge``, SciPy's ``ne
 ``grid_mode``). Each axis is a table of its own, because linear interpolation is separable.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
+
+from viscera.domain.models import SeparateAxis
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """Clip to [lower, upper], subtract `mean`, divide by `sd`: what every scheme comes to."""
+
+    lower: float = -math.inf
+    upper: float = math.inf
+    mean: float = 0.0
+    sd: float = 1.0
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """Return `values` scaled, float32."""
+        clipped = np.clip(np.asarray(values, np.float32), self.lower, self.upper)
+        scaled: np.ndarray = (clipped - np.float32(self.mean)) / np.float32(self.sd)
+        return scaled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,3 +81,35 @@ def target_shape(
         max(1, round(s / t * n)) for s, t, n in zip(spacing_mm, target_mm, shape, strict=True)
     )
     return z, y, x
+
+
+def axis_orders(
+    order: int,
+    separate: SeparateAxis | None,
+    source_mm: tuple[float, ...],
+    target_mm: tuple[float, ...] | None,
+) -> tuple[int, int, int]:
+    """Return the order of interpolation along each axis.
+
+    Parameters
+    ----------
+    order
+        Of every axis that is not apart.
+    separate
+        The rule for thick slices, or None.
+    source_mm, target_mm
+        Spacings of both grids; no target: it is the source's.
+
+    References
+    ----------
+    nnU-Net 2.8.1 ``determine_do_sep_z_and_axis``: the source decides if it is anisotropic, else
+    the target; where two axes share the largest spacing, none is apart.
+    """
+    orders = [order, order, order]
+    for spacing in (source_mm, target_mm or source_mm):
+        if separate and max(spacing) / min(spacing) > separate.above:
+            coarsest = [k for k in range(3) if max(spacing) / spacing[k] == 1]
+            if len(coarsest) == 1:
+                orders[coarsest[0]] = separate.order
+            break
+    return orders[0], orders[1], orders[2]

@@ -21,7 +21,7 @@ def model(labels: tuple[Label, ...] = AMOS, **more) -> Model:
         "name": "organs", "version": "3", "grade": Grade.RESEARCH, "digest": "ab" * 32,
         "folder": here, "onnx": here, "onnx_sha256": "", "golden": here, "labels": labels,
         "modalities": ("CT", "MR"), "axes": "SPL", "spacing_mm": None, "patch_size": (1, 1, 1),
-        "normalisation": {"CT": Normalisation(scheme=NormalisationScheme.NONE)},
+        "normalisation": {"CT": (Normalisation(scheme=NormalisationScheme.NONE),)},
     }  # fmt: skip
     return Model(**(facts | more))
 

@@ -23,7 +23,7 @@ def model(labels=AMOS, not_segmented=()) -> Model:
         name="m", version="1", grade=Grade.RESEARCH, digest="0" * 64, folder=here, onnx=here,
         onnx_sha256="", golden=here, labels=labels, not_segmented=not_segmented,
         modalities=("CT",), axes="SPL", spacing_mm=None, patch_size=(1, 1, 1),
-        normalisation={"CT": Normalisation(scheme=NormalisationScheme.NONE)},
+        normalisation={"CT": (Normalisation(scheme=NormalisationScheme.NONE),)},
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ HERE = Path()
 BANDS = Model(
     name="m", version="1", grade=Grade.RESEARCH, digest="0" * 64, folder=HERE, onnx=HERE,
     onnx_sha256="", golden=HERE, labels=AMOS, modalities=("CT",), axes="SPL", spacing_mm=None,
-    patch_size=(1, 1, 1), normalisation={"CT": Normalisation(scheme=NormalisationScheme.NONE)},
+    patch_size=(1, 1, 1), normalisation={"CT": (Normalisation(scheme=NormalisationScheme.NONE),)},
 )  # fmt: skip
 ABDOMEN = replace(
     BANDS,

@@ -79,7 +79,7 @@ def test_manifest_becomes_a_model(tmp_path: Path) -> None:
     assert [label.value for label in model.not_segmented] == [14]
     assert model.spacing_mm == (3.0, 1.5, 1.25)
     assert (model.order, model.image_order, model.logits_order) == (Order.RESAMPLE_FIRST, 0, 0)
-    ct = model.normalisation["CT"]
+    (ct,) = model.normalisation["CT"]
     assert (ct.scheme, ct.lower, ct.upper, ct.sd) == (NormalisationScheme.CT, -900, 400, 100)
     assert (model.patch_size, model.step, model.mirror_axes) == ((4, 6, 8), 0.75, (2, 0))
     assert (model.verdict.anchors, model.verdict.min_ml) == (("liver", "spleen"), 9)
@@ -139,9 +139,14 @@ def test_file_with_another_digest_is_refused(repo: Path, name: str) -> None:
         ("[4, 6, 8]", "[4, 6]", "tiles.patch_size"),
         ("[4, 6, 8]", "[4, 6, 0]", "tiles.patch_size.2"),
         ('axes = "SPL"', 'axes = "SPP"', "input.axes"),
-        ('axes = "SPL"', 'axes = "SPL"\nimage_order = 3', "input.image_order.*cannot be computed"),
+        ('axes = "SPL"', 'axes = "SPL"\nimage_order = 2', "input.image_order.*cannot be computed"),
         ('axes = "SPL"', 'axes = "SPL"\nspacing_mm = [1, 1, -1]', "input.spacing_mm.2"),
-        ('axes = "SPL"', 'axes = "SPL"\nchannels = ["a", "b"]', "input.channels"),
+        ('axes = "SPL"', 'axes = "SPL"\nchannels = ["a", "b"]', "format must be 2 for several"),
+        ('axes = "SPL"', 'axes = "SPL"\nchannels = ["a", "a"]', "input.channels.*none twice"),
+        ('axes = "SPL"', 'axes = "SPL"\ncrop = "nonzero"', "format must be 2 for input.crop"),
+        ('CT]\nscheme = "none"', 'CT]\nscheme = "none"\nmasked = true', "only scheme zscore"),
+        ('"amos15"', '["liver"]\noutputs = [1, 0]', "output.*must begin with 0"),
+        ('"amos15"', '["liver"]\noutputs = [0, 2]', "output.*each label from 1 to 1"),
         ('"CT", "MR"', '"CT"', "input: .*one table for each of modalities"),
         ('"CT", "MR"', '"CT", "PT"', "input.modalities.1"),
         ('CT]\nscheme = "none"', 'CT]\nscheme = "ct"', "input.normalisation.CT.*lower below upper"),
@@ -155,7 +160,7 @@ def test_file_with_another_digest_is_refused(repo: Path, name: str) -> None:
         ("[files]", "[verdict]\nmin_anchors = 1\n[files]", "verdict.*more than there are"),
         ('"model.onnx"', '"../model.onnx"', "model.onnx"),
         ('"MODEL_CARD.md"', '"../card"', "own folder"),
-        ("format = 1", "format = 2", "format"),
+        ("format = 1", "format = 3", "format"),
         ("format = 1", "format = 1979-05-27", "TOML"),
         ("format = 1", "format = ", "TOML"),
         ('name = "band"', 'name = "other"', "says that it is other/1"),

@@ -35,7 +35,10 @@ def test_nearest_takes_the_box_that_holds_the_centre(source, target):
     table = nearest(source, target)
     for i in range(target):
         place = Fraction(2 * i + 1, 2 * target) * source  # in voxels, from the first one's edge
-        assert table.lower[i] <= place < table.lower[i] + 1
+        if place.denominator > 1:
+            assert table.lower[i] <= place < table.lower[i] + 1
+        else:  # on a border rounding decides, as it does in SciPy: see tests/parity
+            assert table.lower[i] in (place - 1, place)
     assert (table.upper == table.lower).all()
 
 

@@ -1,6 +1,7 @@
 """`segment` against a plain numpy sliding window with full-resolution logits."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -267,3 +268,19 @@ def test_more_labels_than_a_byte_are_refused():
     model = make_model(labels=255, patch=(4,) * 3)
     with pytest.raises(ModelRefused, match="at most 254"):
         run(np.zeros((1, 4, 4, 4), np.float32), model, FunctionEngine(), (4, 4, 4))
+
+
+def test_an_axis_may_be_nearest_while_the_others_are_linear():
+    logits = resized(np.random.default_rng(6).standard_normal((4, 3, 5, 4)), (6, 11, 9))
+    model = make_model(labels=3, channels=4, patch=(6, 8, 8))
+    labels = np.zeros((18, 20, 17), np.uint8)
+    image = logits.astype(np.float32)
+    segment(image, model, FunctionEngine(), labels, lambda done: None, (0, 1, 1))
+    assert_labels(labels, resized(logits.repeat(3, axis=1), (18, 20, 17)))
+
+
+def test_outputs_become_the_labels_that_are_reported():
+    image = np.random.default_rng(7).standard_normal((5, 6, 6, 6)).astype(np.float32)
+    model = replace(make_model(labels=2, channels=5, patch=(6, 6, 6)), outputs=(0, 2, 0, 1, 2))
+    labels = run(image, model, FunctionEngine(), (6, 6, 6))
+    assert (labels == np.array([0, 2, 0, 1, 2])[image.argmax(axis=0)]).all()
