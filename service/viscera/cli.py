@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 from viscera import __version__, log
 from viscera.config import LogSettings, Settings, describe_settings, load_settings
+from viscera.domain.models import Profile
 from viscera.errors import InvalidRequest, ServiceError
 
 _CONFIG_PLACES = (Path("viscera.toml"), Path("/etc/viscera/viscera.toml"))
@@ -118,10 +119,19 @@ def _add_segment(commands: _Commands) -> None:
         description="Writes SEG, SR, QC picture and volumes.json for each DICOM series; "
         "a label map, QC picture and volumes.json for other volumes.",
     )
-    segment.add_argument("input", type=Path, metavar="INPUT", help="folder or file")
+    segment.add_argument(
+        "input",
+        type=Path,
+        nargs="+",
+        metavar="INPUT",
+        help="folder or file; for a model of several channels one for each, in its order",
+    )
     segment.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
     segment.add_argument("--model", default="", metavar="NAME[/VERSION]", help="default: settings")
     segment.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
+    segment.add_argument(
+        "--profile", choices=("exact", "fast"), help="of the input's resampling; default: settings"
+    )
     segment.add_argument(
         "--modality", choices=("CT", "MR"), default="CT", help="of a volume that is not DICOM"
     )
@@ -229,9 +239,9 @@ def stop_on_signals() -> threading.Event:
 def _segment(options: argparse.Namespace, settings: Settings) -> int:
     from viscera import offline
 
-    if options.model_repo is not None:
-        models = settings.models.model_copy(update={"repo": options.model_repo})
-        settings = settings.model_copy(update={"models": models})
+    changed = {"repo": options.model_repo, "profile": options.profile and Profile(options.profile)}
+    models = settings.models.model_copy(update={k: v for k, v in changed.items() if v})
+    settings = settings.model_copy(update={"models": models})
     return offline.segment_input(
         options.input, options.out, settings, model=options.model, modality=options.modality
     )

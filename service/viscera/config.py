@@ -28,6 +28,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from viscera.domain.models import Profile
 from viscera.errors import InvalidSettings
 
 _PREFIX = "VISCERA_"
@@ -175,6 +176,10 @@ class ModelSettings(_Section):
 
     repo: Path = Field(Path("model_repo"), description="Folder of packages: NAME/VERSION/.")
     default: str = Field("abdomen15-phantom", description="Model for series whose rule names none.")
+    profile: Profile = Field(
+        Profile.EXACT,
+        description="exact: input as in training; fast: linear where training used cubic.",
+    )
 
 
 class EngineSettings(_Section):

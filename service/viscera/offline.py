@@ -32,14 +32,15 @@ _SHARES = {"decode": 10, "prepare": 5, "segment": 70, "measure": 5, "encode": 10
 
 
 def segment_input(
-    source: Path, out: Path, settings: Settings, *, model: str = "", modality: str = "CT"
+    sources: Sequence[Path], out: Path, settings: Settings, *, model: str = "", modality: str = "CT"
 ) -> int:
-    """Segment what `source` holds into `out`; return the exit status.
+    """Segment what `sources` hold into `out`; return the exit status.
 
     Parameters
     ----------
-    source
+    sources
         A folder with one or more DICOM series, one DICOM file, or a NIfTI, NRRD or MHA volume.
+        For a model of several channels: one series or volume for each, in the model's order.
     out
         Folder of results; one series gives files there, several give a folder each.
     settings
@@ -54,14 +55,19 @@ def segment_input(
     int
         0 if something was segmented, 1 if everything was refused.
     """
-    if not source.exists():
-        raise InvalidRequest(f"{source} does not exist")
-    if source.is_file() and source.name.lower().endswith(VOLUME_SUFFIXES):
+    if missing := [str(source) for source in sources if not source.exists()]:
+        raise InvalidRequest(f"{', '.join(missing)} does not exist")
+    volumes = [s for s in sources if s.is_file() and s.name.lower().endswith(VOLUME_SUFFIXES)]
+    if 0 < len(volumes) < len(sources):
+        raise InvalidRequest("the channels are DICOM and other volumes; give one kind")
+    if volumes:
         with closing(_pipeline(settings)) as pipeline:
-            return _segment_volume(pipeline, source, out, settings, model, modality)
-    groups = _by_series(source)
+            return _segment_volume(pipeline, volumes, out, settings, model, modality)
+    groups = [_by_series(source) for source in sources]
     with closing(_pipeline(settings)) as pipeline:
-        return _segment_dicom(pipeline, groups, out, model)
+        if len(groups) > 1:
+            return _segment_channels(pipeline, sources, groups, out, model)
+        return _segment_dicom(pipeline, groups[0], out, model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +179,28 @@ def _segment_dicom(
     return 0 if total else 1
 
 
+def _segment_channels(
+    pipeline: Pipeline,
+    sources: Sequence[Path],
+    groups: Sequence[Mapping[str, Sequence[Path]]],
+    out: Path,
+    model: str,
+) -> int:
+    """Segment several series together, one for each channel of the model."""
+    for source, group in zip(sources, groups, strict=True):
+        if len(group) != 1:
+            raise InvalidRequest(f"{source}: {len(group)} series, one channel is one series")
+    channels = [(uid, paths) for group in groups for uid, paths in group.items()]
+    job = pipeline.plan_channels([paths for _, paths in channels], model)
+    first = channels[0][0]
+    out.mkdir(parents=True, exist_ok=True)
+    with progress_bar(first) as report:
+        row = job_without_store(job, first, datetime.now(UTC))
+        outcome = pipeline.run(row, [path for _, paths in channels for path in paths], out, report)
+    _tell_outcome(outcome, out)
+    return 0
+
+
 def _by_series(source: Path) -> dict[str, list[Path]]:
     """Return the DICOM files under `source` by SeriesInstanceUID.
 
@@ -210,14 +238,21 @@ def _submission(uid: str, paths: Sequence[Path], model: str) -> Submission:
 
 
 def _segment_volume(
-    pipeline: Pipeline, source: Path, out: Path, settings: Settings, model: str, modality: str
+    pipeline: Pipeline,
+    sources: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    model: str,
+    modality: str,
 ) -> int:
-    loaded = volume.read_volume(source, modality)
-    with progress_bar(source.name) as report:
-        used, segmented = pipeline.segment(loaded, model or settings.models.default, report)
+    channels = [volume.read_volume(source, modality) for source in sources]
+    loaded = channels[0]
+    with progress_bar(sources[0].name) as report:
+        used, segmented = pipeline.segment(channels, model or settings.models.default, report)
         report("encode", 0.0, segmented.engine)
         out.mkdir(parents=True, exist_ok=True)
-        key = hashlib.sha256(source.read_bytes() + used.digest.encode()).hexdigest()
+        content = b"".join(source.read_bytes() for source in sources)
+        key = hashlib.sha256(content + used.digest.encode()).hexdigest()
         context = ResultContext(
             job_id=key[:32],
             job_key=key,

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 from viscera import encode, measure, models, postprocess, segment, series, volume
 from viscera.config import Settings
 from viscera.domain.jobs import Choice, Job, JobKind, JobState, Outcome, Plan, PlannedJob
-from viscera.domain.models import Model
+from viscera.domain.models import Model, Profile
 from viscera.domain.results import OrganMeasurement, Presence, ResultFile, Verdict
 from viscera.domain.sources import Origin, Stack, Submission
 from viscera.domain.volumes import Volume
@@ -83,14 +83,36 @@ class Pipeline:
                 choices.append(item.choice)
                 continue
             try:
-                model = models.load_model(self._settings.models.repo, item.choice.model)
+                model = self._load(item.choice.model)
                 require_modality(model, item.stack.facts.modality)
+                require_channels(model, 1)
             except (NoModelForSeries, ModelNotFound, ModelRefused) as error:
                 choices.append(refusal_of(item.choice, error))
                 continue
             choices.append(item.choice)
-            jobs.append(plan_job(item.stack, model))
+            jobs.append(plan_job((item.stack,), model, self._settings.models.profile))
         return Plan(choices=tuple(choices), jobs=tuple(jobs))
+
+    def plan_channels(self, channels: Sequence[Sequence[Path]], model_name: str) -> PlannedJob:
+        """Return the job of several series, one for each channel of a model, in its order.
+
+        Raises
+        ------
+        UnusableSeries, RejectedInstance
+            If the files of a channel are not one stack, or of a modality that the model lacks.
+        """
+        model = self._load(model_name or self._settings.models.default)
+        require_channels(model, len(channels))
+        stacks = []
+        for name, paths in zip(model.channels, channels, strict=True):
+            found = series.examine(paths, self._settings.series).stacks
+            if len(found) != 1:
+                raise NoModelForSeries(
+                    f"channel {name} of {model.full_name} takes one stack, {len(found)} were found"
+                )
+            require_modality(model, found[0].facts.modality)
+            stacks.append(found[0])
+        return plan_job(stacks, model, self._settings.models.profile)
 
     def run(
         self,
@@ -109,9 +131,10 @@ class Pipeline:
         """
         report("decode", 0.0, "")
         with self._metrics.stage("decode"):
-            stack = series.restack(paths, job.stacks[0], self._settings.series)
-            loaded = volume.load_volume(stack, self._pool)
-        model, segmented = self.segment(loaded, job.model, report)
+            stacks = [series.restack(paths, one, self._settings.series) for one in job.stacks]
+            channels = [volume.load_volume(one, self._pool) for one in stacks]
+        loaded, stack = channels[0], stacks[0]
+        model, segmented = self.segment(channels, job.model, report)
         report("encode", 0.0, segmented.engine)
         context = ResultContext(
             job_id=job.id,
@@ -126,13 +149,19 @@ class Pipeline:
             results=results, verdict=segmented.verdict, modality=loaded.modality, grade=model.grade
         )
 
-    def segment(self, loaded: Volume, model_name: str, report: Report) -> tuple[Model, Segmented]:
-        """Return the label map of `loaded` on its own grid, its measurements and the verdict."""
+    def segment(
+        self, channels: Sequence[Volume], model_name: str, report: Report
+    ) -> tuple[Model, Segmented]:
+        """Return the label map on the channels' own grid, its measurements and the verdict.
+
+        Intensities are measured in the first channel.
+        """
+        loaded = channels[0]
         model, engine = self.serve(model_name)
         require_modality(model, loaded.modality)
         report("prepare", 0.0, engine.name)
         with self._metrics.stage("prepare"):
-            fed = volume.prepare(loaded, model)
+            fed = volume.prepare(channels, model)
         labels = np.zeros(loaded.geometry.shape, dtype=np.uint8)
         with self._metrics.stage("segment", engine.name):
             segment.segment(
@@ -150,16 +179,20 @@ class Pipeline:
             measurements = measure.measure(labels, loaded, model, removals)
             verdict = measure.judge(measurements, loaded, model)
         self._observe(measurements)
+        profile = self._settings.models.profile
         return model, Segmented(
-            labels=labels, measurements=measurements, verdict=verdict, engine=engine.name
+            labels=labels,
+            measurements=measurements,
+            verdict=verdict,
+            engine=engine.name if profile is Profile.EXACT else f"{engine.name}, {profile} input",
         )
 
     def serve(self, model_name: str) -> tuple[Model, Engine]:
         """Return the model and its engine, loaded, golden-checked and warm."""
-        model = models.load_model(self._settings.models.repo, model_name)
+        model = self._load(model_name)
         if model.digest not in self._served:
             segment.warm_up()
-            volume.warm_up()
+            volume.warm_up(model)
             if model.postprocess:
                 postprocess.warm_up()
             engine = segment.start_engine(
@@ -168,6 +201,13 @@ class Pipeline:
             self._resources.callback(engine.close)
             self._served[model.digest] = (model, engine)
         return self._served[model.digest]
+
+    def _load(self, name: str) -> Model:
+        """Return the model, fed as the profile says."""
+        model = models.load_model(self._settings.models.repo, name)
+        if self._settings.models.profile is Profile.FAST:
+            return replace(model, image_order=min(model.image_order, 1))
+        return model
 
     def _encode(
         self,
@@ -196,16 +236,29 @@ class Pipeline:
                 self._metrics.organ_volume.labels(one.label.name).observe(one.volume_ml)
 
 
-def plan_job(stack: Stack, model: Model) -> PlannedJob:
-    """Return the job that segments `stack` with `model`; the same pair has the same key."""
-    sources = [(f.source.sop_uid, f.source.frame, f.sha256) for f in stack.frames]
-    identity = json.dumps([RESULT_SCHEMA, model.full_name, model.digest, [sources]])
+def plan_job(stacks: Sequence[Stack], model: Model, profile: Profile = Profile.EXACT) -> PlannedJob:
+    """Return the job that segments `stacks`, a channel each; the same input has the same key."""
+    sources = [
+        [(f.source.sop_uid, f.source.frame, f.sha256) for f in stack.frames] for stack in stacks
+    ]
+    identity: list[object] = [RESULT_SCHEMA, model.full_name, model.digest, sources]
+    if profile is not Profile.EXACT:
+        identity.append(profile)
     return PlannedJob(
-        key=hashlib.sha256(identity.encode()).hexdigest(),
+        key=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
         kind=JobKind.SEGMENT,
-        stacks=(tuple(frame.source for frame in stack.frames),),
+        stacks=tuple(tuple(frame.source for frame in stack.frames) for stack in stacks),
         model=model.full_name,
     )
+
+
+def require_channels(model: Model, count: int) -> None:
+    """Refuse another number of series than `model` has channels."""
+    if len(model.channels) != count:
+        raise NoModelForSeries(
+            f"model {model.full_name} takes {len(model.channels)} series at once"
+            f" ({', '.join(model.channels)}), not {count}; `viscera segment` takes several inputs"
+        )
 
 
 def require_modality(model: Model, modality: str) -> None:

@@ -35,7 +35,8 @@ def label_map(scan: Volume, model: Model, engine: Engine) -> tuple[float, np.nda
     start = time.perf_counter()
     labels = np.zeros(scan.geometry.shape, np.uint8)
     view = to_axes(labels, scan.geometry.axes, model.axes)
-    segment.segment(volume.prepare(scan, model), model, engine, view, lambda done: None)
+    fed = volume.prepare(scan, model)
+    segment.segment(fed.image, model, engine, view[fed.box], lambda done: None, fed.restore_orders)
     return time.perf_counter() - start, labels
 
 

@@ -168,7 +168,7 @@ def _fill(
     if order is Order.RESAMPLE_FIRST:
         _resample(source, out, orders, Scaling())
         _scale(out, scaling_of(normalisation, out))
-    elif normalisation.masked:
+    elif normalisation.masked and mask is not None:
         scaling = scaling_of(normalisation, source, mask)
         scaled = np.where(mask, scaling.apply(source), np.float32(0))
         _resample(scaled, out, orders, Scaling())
@@ -182,9 +182,7 @@ def _mean_sd(voxels: np.ndarray, mask: Mask | None) -> tuple[float, float]:
     count = voxels.size if mask is None else max(1, int(np.count_nonzero(mask)))
     planes = list(zip(voxels, inside, strict=True))
     mean = sum(float(p.sum(dtype=np.float64, where=m)) for p, m in planes) / count
-    squares = sum(
-        float(np.square(p - mean, dtype=np.float64).sum(where=m)) for p, m in planes
-    )
+    squares = sum(float(np.square(p - mean, dtype=np.float64).sum(where=m)) for p, m in planes)
     return mean, math.sqrt(squares / count)
 
 
@@ -196,9 +194,7 @@ def _resample(
         return
     from viscera.volume import kernels
 
-    tables = [
-        axis_table(n, m, k) for n, m, k in zip(source.shape, out.shape, orders, strict=True)
-    ]
+    tables = [axis_table(n, m, k) for n, m, k in zip(source.shape, out.shape, orders, strict=True)]
     columns = [(t.low, t.high, t.weight) for t in tables]
     numbers = (scaling.lower, scaling.upper, scaling.mean, scaling.sd)
     kernels.resample(source, *columns, *map(np.float32, numbers), out)

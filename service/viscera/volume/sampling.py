@@ -12,6 +12,7 @@ import numpy as np
 
 from viscera.domain.models import SeparateAxis
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scaling:
     """Clip to [lower, upper], subtract `mean`, divide by `sd`: what every scheme comes to."""

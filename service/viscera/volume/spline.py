@@ -1,8 +1,9 @@
-"""Cubic-spline resampling, equal to scikit-image's ``resize(order=3, mode="edge")`` as nnU-Net
-calls it: clipped to the input's range, each slice of a separate axis to its own.
+"""Cubic-spline resampling as nnU-Net does it.
 
-A cubic spline is separable, so every axis is one pass, the one that shrinks the volume most
-first; the first pass also clips and scales, straight from the source's int16.
+Equal to scikit-image's ``resize(order=3, mode="edge")``: clipped to the input's range, and each
+slice of a separate axis to its own. A cubic spline is separable, so every axis is one pass, the
+one that shrinks the volume most first; the first pass also clips and scales, straight from the
+source's int16.
 """
 
 import math

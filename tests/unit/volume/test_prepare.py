@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from volume_builders import axial
 
+from viscera import volume as viscera_volume
 from viscera.domain.geometry import Geometry
 from viscera.domain.models import (
     Grade,
@@ -17,7 +18,6 @@ from viscera.domain.models import (
 )
 from viscera.domain.volumes import Volume
 from viscera.errors import ModelRefused, NoModelForSeries
-from viscera import volume as viscera_volume
 from viscera.volume import target_shape, to_axes, warm_up
 
 CT = Normalisation(scheme=NormalisationScheme.CT, lower=-200.0, upper=300.0, mean=40.0, sd=120.0)

@@ -105,8 +105,7 @@ def test_thick_slices_are_resampled_apart() -> None:
     depth, height, width = fed.image.shape[1:]
     assert depth == 30
     slices = [
-        cubic(plane[None], (1, height, width))[0].clip(plane.min(), plane.max())
-        for plane in voxels
+        cubic(plane[None], (1, height, width))[0].clip(plane.min(), plane.max()) for plane in voxels
     ]
     nearest = [int((2 * k + 1) * 9 // 60) for k in range(30)]
     np.testing.assert_allclose(fed.image[0], np.stack(slices)[nearest], atol=2e-3)
