@@ -158,6 +158,8 @@ def _labels() -> dict[str, str]:
         "`stage`": words(metrics.STAGES),
         "`engine`": "what ran the network; empty outside `segment`",
         "`outcome` of instances": words(metrics.INSTANCE_OUTCOMES),
+        "`end`": words(metrics.ASSOCIATION_ENDS),
+        "`file`": "`tls_certificate`, `tls_client_ca` of `[dicom]`",
         "`outcome` of deliveries": words(metrics.DELIVERY_OUTCOMES),
         "`reason`": "an error of [errors.md](errors.md); empty unless rejected",
         "`modality`": "`CT`, `MR`",

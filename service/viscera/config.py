@@ -49,6 +49,12 @@ class Peer(_Section):
     networks: tuple[str, ...] = Field(
         (), description="Source networks in CIDR; empty admits nobody."
     )
+    require_tls: bool = Field(False, description="Whether it is turned away on the plain port.")
+    certificates: tuple[str, ...] = Field(
+        (),
+        description="Its client certificates, each by a name in it (DNS name, address, URI or "
+        "common name) or as sha256:HEX; set: it must come by TLS and show one of them.",
+    )
     accept_and_drop: tuple[str, ...] = Field(
         ("SR", "PR", "KO", "SC", "SEG", "DOSE", "OTHER"),
         description="Kinds of object that are accepted, counted and dropped.",
@@ -61,12 +67,33 @@ class Peer(_Section):
             ipaddress.ip_network(network)
         return networks
 
+    @field_validator("certificates")
+    @classmethod
+    def _are_certificates(cls, certificates: tuple[str, ...]) -> tuple[str, ...]:
+        for certificate in certificates:
+            if not re.fullmatch(r"sha256:([0-9a-fA-F]{2}:?){32}|(?!sha256:).+", certificate):
+                raise ValueError("a fingerprint is sha256: and 64 hexadecimal digits")
+        return certificates
+
 
 class DicomSettings(_Section):
     """The DICOM listener."""
 
     host: str = Field("0.0.0.0", description="Address to listen on.")  # noqa: S104 - a PACS is elsewhere
     port: _Port = Field(11112, description="TCP port; 0 takes a free one.")
+    plain: bool = Field(True, description="Whether to listen on `port`, which is without TLS.")
+    tls_port: _Port | None = Field(
+        None,
+        description="TCP port of DICOM TLS, 1.2 and 1.3 as BCP 195 has it; 0 takes a free one, "
+        "none: no TLS.",
+    )
+    tls_certificate: Path | None = Field(
+        None, description="PEM file, with intermediate ones; read again when it changes."
+    )
+    tls_key: Path | None = Field(None, description="PEM file.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file; set: TLS clients must show a certificate that it vouches for."
+    )
     ae_title: _AETitle = Field(
         "VISCERA", description="Our AE title; another called title is rejected."
     )
@@ -76,6 +103,9 @@ class DicomSettings(_Section):
     peers: tuple[Peer, ...] = Field((), description="Who may send. Empty admits nobody.")
     max_associations: int = Field(32, ge=1, le=512, description="Open associations at once.")
     max_associations_per_peer: int = Field(16, ge=1, le=512, description="Of these, from one peer.")
+    max_per_address: int = Field(
+        48, ge=1, le=1024, description="Connections from one address to one process and port."
+    )
     idle_timeout_s: float = Field(
         60.0, gt=0, description="Silence after which an association is aborted."
     )
@@ -88,6 +118,19 @@ class DicomSettings(_Section):
     max_instance_bytes: int = Field(
         1 << 30, ge=1 << 20, description="Largest data set of one C-STORE."
     )
+
+    @model_validator(mode="after")
+    def _is_tls_complete(self) -> Self:
+        if self.tls_port is None and not self.plain:
+            raise ValueError("plain = false needs a tls_port")
+        if self.tls_port is not None and not (self.tls_certificate and self.tls_key):
+            raise ValueError("tls_port needs tls_certificate and tls_key")
+        for peer in self.peers:
+            if self.tls_port is None and (peer.require_tls or peer.certificates):
+                raise ValueError(f"peer {peer.name} may come by TLS only, and there is no tls_port")
+            if peer.certificates and self.tls_client_ca is None:
+                raise ValueError(f"the certificates of peer {peer.name} need a tls_client_ca")
+        return self
 
 
 class SpoolSettings(_Section):

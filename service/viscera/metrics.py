@@ -12,6 +12,35 @@ MILLILITRES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500, 2000, 3000)
 
 STAGES = ("receive", "stack", "decode", "prepare", "segment", "measure", "encode", "deliver")
 INSTANCE_OUTCOMES = ("stored", "repeated", "dropped", "rejected")
+ASSOCIATION_ENDS = (
+    "released",
+    "aborted_by_peer",
+    "connection_closed",
+    # Turned away at association
+    "called_ae_title",
+    "calling_ae_title",
+    "source_network",
+    "certificate",
+    "max_associations",
+    "max_associations_per_peer",
+    # Turned away at connection
+    "max_connections",
+    "max_per_address",
+    "tls_failed",
+    "tls_too_slow",
+    # Ended by us
+    "silent",
+    "idle",
+    "pdu_too_slow",
+    "pdu_too_long",
+    "pdu_invalid",
+    "pdu_unexpected",
+    "message_invalid",
+    "message_too_large",
+    "answers_not_awaited",
+    "stopped",
+    "broken",
+)
 DELIVERY_OUTCOMES = ("delivered", "postponed", "failed")
 
 
@@ -42,6 +71,18 @@ class Metrics:
         )
         self.associations_open = Gauge(
             "viscera_associations_open", "DICOM associations open now.", registry=self.registry
+        )
+        self.associations = Counter(
+            "viscera_associations_total",
+            "DICOM connections that ended, or were turned away, by the reason.",
+            ("end",),
+            registry=self.registry,
+        )
+        self.certificate_expiry = Gauge(
+            "viscera_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a file in force ends, in seconds since 1970.",
+            ("file",),
+            registry=self.registry,
         )
         self.engine_fallbacks = Counter(
             "viscera_engine_fallbacks_total",

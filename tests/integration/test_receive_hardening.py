@@ -103,14 +103,14 @@ def test_more_connections_than_twice_the_associations_are_closed_unheard(tmp_pat
         port = receive.listener.port
         silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
         try:
-            wait_for(lambda: len(receive.listener._server.active_associations) == 4, 5, "four")
+            wait_for(lambda: len(receive.listener._servers[0].active_associations) == 4, 5, "four")
             with socket.create_connection(("127.0.0.1", port)) as fifth:
                 fifth.settimeout(5)
                 assert fifth.recv(100) == b""
         finally:
             for connection in silent:
                 connection.close()
-        wait_for(lambda: not receive.listener._server.active_associations, 5, "all ended")
+        wait_for(lambda: not receive.listener._servers[0].active_associations, 5, "all ended")
         assert Sender(port).send(ct_dataset()) == [0]
 
 
@@ -130,7 +130,7 @@ def test_threads_and_descriptors_are_given_back(running):
         return threading.active_count(), len(os.listdir("/proc/self/fd"))  # noqa: PTH208
 
     Sender(running.listener.port).send(ct_dataset())
-    wait_for(lambda: not running.listener._server.active_associations, 5, "the end")
+    wait_for(lambda: not running.listener._servers[0].active_associations, 5, "the end")
     before = held()
     for _ in range(10):
         Sender(running.listener.port).send(ct_dataset())

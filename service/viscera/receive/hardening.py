@@ -4,126 +4,39 @@ Stock 3.0.4 has weaknesses that any peer can reach (reproduced; the pin in pypro
 because of them): a half-sent PDU defeats every timeout and holds its slot for ever, a PDU length
 of 4 GiB is believed, fragments that never say "last" accumulate without bound. And it polls: two
 threads an association that wake a thousand times a second, which costs up to 3 ms an instance.
+`sockets` bounds what is read of a connection, this module what becomes of it.
 """
 
-import contextlib
-import os
 import queue
-import select
-import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
 from pynetdicom import ae as ae_module
-from pynetdicom import evt
 from pynetdicom._globals import MODE_ACCEPTOR
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import (
-    AssociationSocket,
-    RequestHandler,
-    ThreadedAssociationServer,
-)
 
 from viscera import log
 from viscera.config import DicomSettings
+from viscera.receive.sockets import BoundedSocket, SecureSocket
+from viscera.receive.tls import PeerCertificate
 
 _log = log.get(__name__)
 
-_HEADER_BYTES = 6
-_MIN_ASSOCIATE_BYTES = 1 << 16
-"""Room for an A-ASSOCIATE-RQ of 128 presentation contexts, whatever P-DATA is limited to."""
 _UNANSWERED = 2
 """Messages that may wait: we negotiate one operation at a time."""
-_WAIT_S = 0.1
 _LOOK_S = 0.005
 _INVALID_UID = 0x0117
 _INVALID_PDU = "Evt19"
 """PS3.8 9.2: unrecognised or invalid PDU; in any state it ends in an A-ABORT."""
-
-
-class BoundedSocket(AssociationSocket):
-    """Reads with a deadline and a cap; waits for the peer or for our own answer, no polling."""
-
-    def __init__(self, assoc: Association, connection: socket.socket, limits: DicomSettings):
-        super().__init__(assoc, client_socket=connection)
-        self._pdu_timeout_s = limits.pdu_timeout_s
-        self._max_bytes = max(limits.max_pdu_bytes, _MIN_ASSOCIATE_BYTES) + _HEADER_BYTES
-        self._deadline = 0.0
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._poll = select.poll()  # select() cannot take descriptors above 1023
-        self._poll.register(connection, select.POLLIN)
-        self._poll.register(self._wake, select.POLLIN)
-        # One bound for a peer that does not read our answers either.
-        connection.settimeout(limits.pdu_timeout_s)
-
-    def wake(self) -> None:
-        """End the wait in `ready`; from any thread."""
-        with contextlib.suppress(OSError):
-            os.eventfd_write(self._wake, 1)
-
-    def forget(self) -> None:
-        """Close the descriptor behind `wake`; after both threads are done."""
-        with contextlib.suppress(OSError):
-            os.close(self._wake)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the peer sent something; returns early when there is something to send."""
-        if self.socket is None or not self._is_connected:
-            return False
-        try:
-            descriptors = {fd for fd, _ in self._poll.poll(_WAIT_S * 1000)}
-            if self._wake in descriptors:
-                os.eventfd_read(self._wake)
-            readable = self.socket.fileno() in descriptors
-        except (OSError, ValueError):
-            self.event_queue.put("Evt17")
-            return False
-        if readable:
-            # Acknowledge at once, or a sender with Nagle's algorithm (dcmtk's default) waits
-            # 40 ms for us at the end of every message. The kernel forgets it, so every time.
-            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-            self._deadline = time.monotonic() + self._pdu_timeout_s
-        return readable
-
-    def recv(self, nr_bytes: int) -> bytearray:
-        """Read `nr_bytes`, or less where the peer closed.
-
-        Raises
-        ------
-        OSError
-            If the PDU is longer than the cap, or did not arrive within its time.
-        """
-        if nr_bytes > self._max_bytes:
-            raise OSError(f"a PDU of {nr_bytes} bytes; the largest we take is {self._max_bytes}")
-        assert self.socket is not None
-        data = bytearray(nr_bytes)
-        view, at = memoryview(data), 0
-        while at < nr_bytes:
-            left_s = self._deadline - time.monotonic()
-            if left_s <= 0:
-                raise TimeoutError("the PDU did not arrive within dicom.pdu_timeout_s")
-            self.socket.settimeout(left_s)
-            got = self.socket.recv_into(view[at:])
-            if not got:
-                break
-            at += got
-        view.release()
-        del data[at:]
-        self.socket.settimeout(self._pdu_timeout_s)
-        return data
-
-    def _shutdown_socket(self) -> None:
-        # Stock forgets to close where the peer was first to hang up.
-        if self.socket is not None:
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            self.socket.close()
+_ENDING_EVENTS = {
+    "Evt16": "aborted_by_peer",
+    "Evt17": "connection_closed",
+    _INVALID_PDU: "pdu_invalid",
+}
 
 
 class PromptProvider(DULServiceProvider):
@@ -140,7 +53,18 @@ class PromptProvider(DULServiceProvider):
         except Exception as error:
             # Such as an answer that comes after an abort: no transition of PS3.8 table 9-10.
             # The association's thread sees this one dead and closes the connection.
+            association: Any = self.assoc
+            association.ends_by("pdu_unexpected")
             _log.warning("association_broken", error=type(error).__name__)
+
+    def _read_pdu_data(self) -> None:
+        super()._read_pdu_data()
+        association: Any = self.assoc
+        association.heard = True
+        # It names its event and not its reason; the reader of the socket may have named one.
+        last = self.event_queue.queue[-1] if self.event_queue.queue else ""
+        if last in _ENDING_EVENTS:
+            association.ends_by(_ENDING_EVENTS[last])
 
     def send_pdu(self, primitive: Any) -> None:
         """Queue `primitive` and wake the thread that sends it."""
@@ -187,18 +111,23 @@ class BoundedMessages(DIMSEServiceProvider):
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take one P-DATA; too much of it ends the association."""
         self._received += sum(len(data) for _, data in primitive.presentation_data_value_list)
-        if self._received > self._max_bytes or self.msg_queue.qsize() >= _UNANSWERED:
-            self._give_up()
+        if self._received > self._max_bytes:
+            self._give_up("message_too_large")
+            return
+        if self.msg_queue.qsize() >= _UNANSWERED:
+            self._give_up("answers_not_awaited")
             return
         try:
             super().receive_primitive(primitive)
         except Exception as error:  # a command set that is none; stock's thread would die of it
             _log.warning("message_invalid", error=type(error).__name__)
-            self._give_up()
+            self._give_up("message_invalid")
         if self.message is None:
             self._received = 0
 
-    def _give_up(self) -> None:
+    def _give_up(self, reason: str) -> None:
+        association: Any = self.assoc
+        association.ends_by(reason)
         self.message = None
         self.dul.event_queue.put(_INVALID_PDU)
 
@@ -214,6 +143,29 @@ class BoundedAssociation(Association):
         self.network_timeout = ae.network_timeout
         self.on_end: Callable[[], None] = lambda: None
 
+        self.on_counted: Callable[[str], None] = lambda reason: None
+        self.heard = False
+        self._end = ""
+
+    @property
+    def is_secured(self) -> bool:
+        """Whether it came by TLS."""
+        return isinstance(self.dul.socket, SecureSocket)
+
+    @property
+    def certificate(self) -> PeerCertificate | None:
+        """The client certificate that its CA vouches for, where one was shown."""
+        return self.dul.socket.certificate if isinstance(self.dul.socket, SecureSocket) else None
+
+    def ends_by(self, reason: str) -> None:
+        """Keep the first `reason`, one of `metrics.ASSOCIATION_ENDS`; see `sockets.Ending`."""
+        self._end = self._end or reason
+
+    def abort(self, block: bool = True) -> None:
+        """Abort; the reactor does so after too long a silence."""
+        self.ends_by("idle")
+        super().abort(block)
+
     def run_reactor(self) -> None:
         """Serve the association; whatever happens, both threads end and `on_end` is called."""
         try:
@@ -222,8 +174,17 @@ class BoundedAssociation(Association):
             self.on_end()
             self.dul.kill_dul()
             self.dul.join()
+            self.on_counted(self._how_it_ended())
             if isinstance(self.dul.socket, BoundedSocket):
                 self.dul.socket.forget()
+
+    def _how_it_ended(self) -> str:
+        if self.is_released:
+            return "released"
+        if self.heard or self._end:
+            return self._end or "pdu_unexpected"
+        shakes = isinstance(self.dul.socket, SecureSocket) and not self.dul.socket.is_shaken
+        return "tls_too_slow" if shakes else "silent"
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         # Stock ignores a C-STORE without a SOP Instance UID, and its sender waits for ever.
@@ -235,80 +196,3 @@ class BoundedAssociation(Association):
             self.dimse.send_msg(answer, context_id)
             return
         super()._serve_request(msg, context_id)
-
-
-class BoundedHandler(RequestHandler):
-    """Makes a `BoundedAssociation` of a connection."""
-
-    server: "BoundedServer"
-
-    def _create_association(self) -> BoundedAssociation:
-        # As stock's, less its copy of every presentation context: `Listener` sets those that
-        # the caller asks for and may use.
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        assoc = BoundedAssociation(self.ae, self.server.limits)
-        assoc._server = self.server
-        assoc.name = f"AcceptorThread@{self.remote.address}"
-        assoc.set_socket(BoundedSocket(assoc, self.request, self.server.limits))
-        assoc.acceptor.maximum_length = self.ae.maximum_pdu_size
-        assoc.acceptor.ae_title = self.server.ae_title
-        assoc.acceptor.address_info = self.local
-        assoc.acceptor.implementation_class_uid = self.ae.implementation_class_uid
-        assoc.acceptor.implementation_version_name = self.ae.implementation_version_name
-        assoc.requestor.address_info = self.remote
-        bound: dict[Any, Any] = self.server._handlers
-        for event, handlers in bound.items():
-            for handler, args in [handlers] if event.is_intervention else handlers:
-                assoc.bind(event, handler, args)
-        return assoc
-
-
-class BoundedServer(ThreadedAssociationServer):
-    """Accepts connections, up to a number.
-
-    Parameters
-    ----------
-    limits
-        Address, AE title and bounds.
-    handlers
-        pynetdicom's, by event.
-    shared
-        Whether other processes listen on this port too.
-
-    Raises
-    ------
-    OSError
-        If the address cannot be bound.
-    """
-
-    request_queue_size = 128
-
-    def __init__(
-        self,
-        ae: ae_module.ApplicationEntity,
-        limits: DicomSettings,
-        *,
-        handlers: list[evt.EventHandlerType],
-        shared: bool,
-    ) -> None:
-        self.limits = limits
-        self._shared = shared
-        super().__init__(
-            ae,
-            (limits.host, limits.port),
-            limits.ae_title,
-            [],  # whoever handles EVT_REQUESTED sets those of each caller
-            evt_handlers=handlers,
-            request_handler=BoundedHandler,
-        )
-
-    def server_bind(self) -> None:
-        """Bind; the kernel spreads connections over all that share the port."""
-        if self._shared:
-            listening: Any = self.socket
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        super().server_bind()
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        """Close a connection unheard where twice the associations we allow are open."""
-        return len(self.active_associations) < 2 * self.limits.max_associations

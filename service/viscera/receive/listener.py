@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import cast
 
 import structlog
@@ -22,11 +23,13 @@ from viscera.errors import InvalidSettings
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
 from viscera.receive.classes import DROPPED_TRANSFER_SYNTAXES, IMAGES, TRANSFER_SYNTAXES
-from viscera.receive.hardening import BoundedAssociation, BoundedServer
+from viscera.receive.hardening import BoundedAssociation
 from viscera.receive.indexer import Indexer
 from viscera.receive.policy import Admissions, AdmittedPeer, Caller, Rejection
 from viscera.receive.seats import Seats
+from viscera.receive.server import BoundedServer
 from viscera.receive.store_scp import StoreRequest, StoreScp
+from viscera.receive.tls import ServerTls
 
 _log = log.get(__name__)
 
@@ -34,7 +37,7 @@ _STOP_S = 5.0
 
 
 class Listener:
-    """Listens on one port until it is stopped.
+    """Listens, plainly and by TLS as the settings say, until it is stopped.
 
     Parameters
     ----------
@@ -54,7 +57,7 @@ class Listener:
     Raises
     ------
     InvalidSettings
-        If a peer's `accept_and_drop` names an unknown kind.
+        If a peer's `accept_and_drop` names an unknown kind, or TLS files cannot be used.
     """
 
     def __init__(
@@ -74,13 +77,21 @@ class Listener:
         self._shares_port = seats_fd is not None
         self._admissions = Admissions(settings, Seats(seats_fd))
         self._scp = StoreScp(spool, index, metrics)
-        self._server: BoundedServer | None = None
+        self._tls = ServerTls(settings) if settings.tls_port is not None else None
+        self._servers: list[BoundedServer] = []
 
     @property
     def port(self) -> int:
-        """The TCP port; known after `start`, also where the settings say 0."""
-        assert self._server is not None, "not started, or stopped"
-        return int(self._server.server_address[1])
+        """The plain TCP port; known after `start`, also where the settings say 0."""
+        return next(int(s.server_address[1]) for s in self._servers if s.tls is None)
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The ports that are listened on, as they are announced."""
+        return {
+            "dicom_port" if server.tls is None else "dicom_tls_port": int(server.server_address[1])
+            for server in self._servers
+        }
 
     def start(self) -> None:
         """Listen.
@@ -94,31 +105,49 @@ class Listener:
         for peer in self._settings.peers:
             # A process that died may have left a number behind.
             self._index.note_associations(peer.name, 0)
-        try:
-            self._server = self._make_server()
-        except OSError as error:
-            raise InvalidSettings(
-                f"dicom.host, dicom.port: cannot listen on {self._settings.host}:"
-                f"{self._settings.port}: {error.strerror}"
-            ) from error
-        threading.Thread(
-            target=self._server.serve_forever, name="dicom-listener", daemon=True
-        ).start()
+        if self._tls is not None:
+            for file in self._tls.expiries():
+                # Asked at each scrape, which finds files that have changed since.
+                expiry = self._metrics.certificate_expiry.labels(file)
+                expiry.set_function(partial(self._expiry, file))
+        if self._settings.plain:
+            self._listen(self._settings.port, None)
+        if self._settings.tls_port is not None:
+            self._listen(self._settings.tls_port, self._tls)
 
     def stop(self) -> None:
         """Take no more associations and abort the open ones; what was answered is durable."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.shutdown()
-        open_now = server.active_associations
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.shutdown()
+        open_now = [
+            cast(BoundedAssociation, one)
+            for server in servers
+            for one in server.active_associations
+        ]
         for association in open_now:
+            association.ends_by("stopped")
             association.abort(block=False)
         deadline = time.monotonic() + _STOP_S
         for association in open_now:
             association.join(max(0.0, deadline - time.monotonic()))
 
-    def _make_server(self) -> BoundedServer:
+    def _expiry(self, file: str) -> float:
+        return self._tls.expiries().get(file, 0.0) if self._tls is not None else 0.0
+
+    def _listen(self, port: int, tls: ServerTls | None) -> None:
+        try:
+            server = self._make_server(port, tls)
+        except OSError as error:
+            name = "port" if tls is None else "tls_port"
+            raise InvalidSettings(
+                f"dicom.host, dicom.{name}: cannot listen on {self._settings.host}:{port}: "
+                f"{error.strerror}"
+            ) from error
+        self._servers.append(server)
+        threading.Thread(target=server.serve_forever, name="dicom-listener", daemon=True).start()
+
+    def _make_server(self, port: int, tls: ServerTls | None) -> BoundedServer:
         settings = self._settings
         ae = ApplicationEntity(settings.ae_title)
         ae.maximum_pdu_size = settings.max_pdu_bytes
@@ -126,7 +155,13 @@ class Listener:
         ae.acse_timeout = settings.pdu_timeout_s
         ae.maximum_associations = 4 * settings.max_associations  # `Admissions` counts
         server = BoundedServer(
-            ae, settings, handlers=[(evt.EVT_REQUESTED, self._on_request)], shared=self._shares_port
+            ae,
+            port,
+            settings,
+            handlers=[(evt.EVT_REQUESTED, self._on_request)],
+            on_counted=lambda end: self._metrics.associations.labels(end).inc(),
+            shared=self._shares_port,
+            tls=tls,
         )
         ae._servers.append(server)  # shutdown() takes it out again
         return server
@@ -137,12 +172,19 @@ class Listener:
         request = cast(A_ASSOCIATE, association.requestor.primitive)
         structlog.contextvars.bind_contextvars(association_id=secrets.token_hex(6))
         address = cast(AddressInformation, association.requestor.address_info).address
-        caller = Caller(request.called_ae_title, request.calling_ae_title, address)
+        caller = Caller(
+            request.called_ae_title,
+            request.calling_ae_title,
+            address,
+            association.is_secured,
+            association.certificate,
+        )
         match self._admissions.enter(caller):
             case Rejection() as no:
                 _log.warning(
                     "association_rejected", because=no.because, peer=no.peer, address=address
                 )
+                association.ends_by(no.because)
                 association.acse.send_reject(no.result, no.source, no.diagnostic)
                 association.kill()
             case AdmittedPeer() as peer:

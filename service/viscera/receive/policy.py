@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from viscera.config import DicomSettings, Peer
 from viscera.receive.classes import dropped_by
 from viscera.receive.seats import PeerSeats, Seats
+from viscera.receive.tls import PeerCertificate
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -17,6 +18,10 @@ class Caller:
     called_ae_title: str
     calling_ae_title: str
     address: str
+    is_secured: bool = False
+    """Whether it came by TLS."""
+    certificate: PeerCertificate | None = None
+    """That it showed there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,8 @@ class Admissions:
             # One answer for both: a stranger must not learn which AE titles we know.
             because = "source_network" if named else "calling_ae_title"
             return Rejection(1, 1, 3, because, named[0].name if named else "")
+        if not _is_proven(caller, found.peer):
+            return Rejection(1, 1, 3, "certificate", found.name)
         met = self._seats.take(found.name)
         return Rejection(2, 3, 2, met, found.name) if met else found
 
@@ -92,6 +99,13 @@ class Admissions:
     def open_now(self, name: str) -> int:
         """Return how many associations peer `name` has with this process."""
         return self._seats.held(name)
+
+
+def _is_proven(caller: Caller, peer: Peer) -> bool:
+    """Whether the caller came by TLS and with the certificate that the settings bind it to."""
+    if not peer.certificates:
+        return caller.is_secured or not peer.require_tls
+    return caller.certificate is not None and caller.certificate.is_one_of(peer.certificates)
 
 
 def _lies_in(address: str, networks: tuple[str, ...]) -> bool:

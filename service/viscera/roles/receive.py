@@ -28,7 +28,7 @@ def run(face: Face, stop: threading.Event) -> None:
         )
         index.start()
         listener.start()
-        announce(dicom_port=listener.port)
+        announce(**listener.ports)
         stop.wait()
         listener.stop()
         index.stop()

@@ -1,11 +1,11 @@
-"""What the listener processes of one machine share: the DICOM port, and the count of seats."""
+"""What the listener processes of one machine share: the DICOM ports, and the count of seats."""
 
 import errno
 import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from viscera.config import DicomSettings
@@ -27,41 +27,46 @@ class SharedPort:
     """Held by the supervisor as long as it runs."""
 
     environment: Mapping[str, str]
-    """For the listeners: the port, also where the settings say 0."""
+    """For the listeners: the ports, also where the settings say 0."""
     seats_fd: int
     """For the listeners: see `receive.seats`."""
 
 
 @contextmanager
 def shared_port(settings: DicomSettings) -> Iterator[SharedPort]:
-    """Keep the port for our listeners, without listening ourselves.
+    """Keep the ports for our listeners, without listening ourselves.
 
     Raises
     ------
     InvalidSettings
         If the address cannot be bound, or another program has it.
     """
+    wanted = {"port": settings.port if settings.plain else None, "tls_port": settings.tls_port}
     seats_fd = os.memfd_create("viscera-seats")
-    try:
-        with _reserved(settings) as port:
-            yield SharedPort(environment={"VISCERA_DICOM__PORT": str(port)}, seats_fd=seats_fd)
-    finally:
-        os.close(seats_fd)
+    with ExitStack() as stack:
+        stack.callback(os.close, seats_fd)
+        environment = {
+            f"VISCERA_DICOM__{name.upper()}": str(
+                stack.enter_context(_reserved(settings.host, name, port))
+            )
+            for name, port in wanted.items()
+            if port is not None
+        }
+        yield SharedPort(environment=environment, seats_fd=seats_fd)
 
 
 @contextmanager
-def _reserved(settings: DicomSettings) -> Iterator[int]:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _reserved(host: str, name: str, port: int) -> Iterator[int]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as holder:
         try:
-            _require_free(family, settings.host, settings.port)
+            _require_free(family, host, port)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            holder.bind((settings.host, settings.port))
+            holder.bind((host, port))
         except OSError as error:
             raise InvalidSettings(
-                f"dicom.host, dicom.port: cannot listen on {settings.host}:{settings.port}: "
-                f"{error.strerror}"
+                f"dicom.host, dicom.{name}: cannot listen on {host}:{port}: {error.strerror}"
             ) from error
         yield holder.getsockname()[1]
 

@@ -1,10 +1,14 @@
 """Who comes in, and what is told to who does not."""
 
+from functools import partial
+
 import pytest
+from pydantic import ValidationError
 
 from viscera.config import DicomSettings, Peer
 from viscera.errors import InvalidSettings
 from viscera.receive.policy import Admissions, AdmittedPeer, Caller, Rejection
+from viscera.receive.tls import PeerCertificate
 
 
 def settings(*peers: Peer, **other) -> DicomSettings:
@@ -77,3 +81,54 @@ def test_limits_reject_for_now_and_free_again():
 def test_unknown_kind_is_named_at_start():
     with pytest.raises(InvalidSettings, match="of pacs names XX"):
         Admissions(settings(peer(accept_and_drop=("SR", "XX"))))
+
+
+SHOWN = PeerCertificate(frozenset({"pacs.example", "10.1.2.3"}), "ab" * 32)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "is_one"),
+    [
+        (("pacs.example",), True),
+        (("PACS.Example",), True),
+        (("10.1.2.3",), True),
+        (("x", "sha256:" + "AB" * 32), True),
+        (("sha256:" + ":".join(["ab"] * 32),), True),
+        (("sha256:" + "ac" * 32,), False),
+        (("example",), False),
+        (("*.example",), False),
+        ((), False),
+    ],
+)
+def test_a_certificate_is_known_by_whole_names_or_its_digest(wanted, is_one):
+    assert SHOWN.is_one_of(wanted) is is_one
+
+
+def test_who_is_bound_to_a_certificate_comes_with_it_only():
+    tls = {"tls_port": 1, "tls_certificate": "c", "tls_key": "k", "tls_client_ca": "a"}
+    admissions = Admissions(settings(peer(certificates=("pacs.example",)), **tls))
+    caller = partial(Caller, "VISCERA", "PACS", "10.1.2.3")
+    other = PeerCertificate(frozenset({"other"}), "00")
+    assert isinstance(admissions.enter(caller(True, SHOWN)), AdmittedPeer)
+    for refused in (caller(), caller(True), caller(True, other)):
+        assert reason(admissions.enter(refused)) == (1, 1, 3, "certificate")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"plain": False}, "tls_port"),
+        ({"tls_port": 1}, "tls_key"),
+        ({"peers": (peer(require_tls=True),)}, "by TLS only"),
+        ({"tls_port": 1, "tls_certificate": "c", "tls_key": "k",
+          "peers": (peer(certificates=("a",)),)}, "tls_client_ca"),
+    ],
+)  # fmt: skip
+def test_half_a_tls_configuration_is_refused(given, says):
+    with pytest.raises(ValidationError, match=says):
+        DicomSettings(**given)
+
+
+def test_a_digest_that_is_none_is_refused():
+    with pytest.raises(ValidationError, match="64 hexadecimal digits"):
+        peer(certificates=("sha256:abc",))
