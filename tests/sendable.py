@@ -1,6 +1,7 @@
 """Small committed results of a real store, for the tests of delivery."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -12,9 +13,8 @@ from pydicom.uid import (
 )
 
 import store_rows as rows
-from viscera.domain.jobs import Job
+from viscera.domain.jobs import Address, Job
 from viscera.domain.results import ResultFile, ResultKind
-from viscera.jobs.protocol import Destinations
 from viscera.jobs.store import SqlJobStore
 
 CLASSES = {ResultKind.SEG: SegmentationStorage, ResultKind.SR: ComprehensiveSRStorage}
@@ -57,7 +57,7 @@ def result_file(root: Path, path: Path, kind: ResultKind, sop_uid: str = "") -> 
 
 
 def committed_job(
-    store: SqlJobStore, root: Path, destinations: Destinations, number: int = 0, **objects: str
+    store: SqlJobStore, root: Path, addresses: Sequence[Address], number: int = 0, **objects: str
 ) -> Job:
     """Commit one job with SEG, SR, picture and volumes; its series UID ends in `number`."""
     series = f"1.2.840.{number}"
@@ -77,5 +77,5 @@ def committed_job(
     for kind, name in ((ResultKind.QC, "qc.png"), (ResultKind.VOLUMES, "volumes.json")):
         (folder / name).write_text(f"{name} of {number}")
         files.append(result_file(root, folder / name, kind))
-    store.finish_job(claim, files, rows.DELIVER, destinations)
+    store.finish_job(claim, files, rows.DELIVER, addresses)
     return store.get_job(job.id)

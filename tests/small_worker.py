@@ -13,6 +13,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from store_rows import PACS
 from viscera import log
 from viscera.config import JobSettings, LogSettings
 from viscera.domain.jobs import Job, JobKind, Outcome, Plan, PlannedJob
@@ -78,9 +79,7 @@ def main() -> None:
     store.migrate()
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    loop = WorkerLoop(
-        store, settings, plan=plan, run=run, destinations=lambda job, outcome: ["pacs"]
-    )
+    loop = WorkerLoop(store, settings, plan=plan, run=run, addresses=lambda job, outcome: PACS)
     loop.run(stop)
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from viscera.config import JobSettings
-from viscera.domain.jobs import Claim, Job, JobKind, PlannedJob
+from viscera.domain.jobs import Address, Claim, Job, JobKind, PlannedJob
 from viscera.domain.results import Decision, ResultFile, ResultKind, Verdict
 from viscera.domain.sources import Arrival, Closing, Origin, SourceFrame
 from viscera.jobs.store import SqlJobStore
@@ -123,11 +123,20 @@ def submit(
     return store.settle_submission(claimed[0], (), [plan(key, frames) for key in keys])
 
 
+def addresses(*names: str) -> tuple[Address, ...]:
+    """PACS of these names: each takes SEG and SR."""
+    kinds = (ResultKind.SEG, ResultKind.SR)
+    return tuple(Address(destination=name, kinds=kinds) for name in names)
+
+
+PACS = addresses("pacs")
+
+
 def finish(store: SqlJobStore, destinations: tuple[str, ...] = ("pacs",)) -> tuple[Claim, Job]:
     """Run the next job to its commit."""
     claimed = store.claim_job("worker")
     assert claimed is not None
     claim, job = claimed
     files = [result(kind, job.id, claim.fence) for kind in (ResultKind.SEG, ResultKind.SR)]
-    store.finish_job(claim, files, DELIVER, destinations)
+    store.finish_job(claim, files, DELIVER, addresses(*destinations))
     return claim, store.get_job(job.id)

@@ -172,6 +172,15 @@ def _add_jobs(commands: _Commands) -> None:
     retry = actions.add_parser("retry", help="queue a refused, failed or cancelled job again")
     retry.add_argument("job_id", metavar="JOB")
     retry.set_defaults(command=_jobs_retry)
+    deliver = actions.add_parser(
+        "deliver",
+        help="send a done job's result again",
+        description="Sends what was barred, failed or delivered before once more, by the settings "
+        "of today. A result that the verdict withheld goes too: look at it first.",
+    )
+    deliver.add_argument("job_id", metavar="JOB")
+    deliver.add_argument("--to", default="", metavar="NAME", help="one destination; default: all")
+    deliver.set_defaults(command=_jobs_deliver)
     why = commands.add_parser("why", help="what became of a series, and because of what")
     why.add_argument("series_uid", metavar="SERIES_UID")
     why.set_defaults(command=_why)
@@ -324,6 +333,29 @@ def _jobs_retry(options: argparse.Namespace, settings: Settings) -> int:
     with opened_store(settings) as store:
         print(f"{options.job_id} is {store.retry(options.job_id).state}")
     return 0
+
+
+def _jobs_deliver(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import models
+    from viscera.deliver.routes import addresses_of
+    from viscera.domain.results import Decision, Verdict
+    from viscera.jobs.text import describe_delivery
+    from viscera.roles.parts import opened_store
+
+    with opened_store(settings) as store:
+        job = store.get_job(options.job_id)
+        grade = models.load_model(settings.models.repo, job.model).grade
+        addresses = [
+            one
+            for one in addresses_of(job, grade, Verdict(Decision.DELIVER), settings.deliver)
+            if options.to in ("", one.destination)
+        ]
+        if not addresses:
+            where = options.to or "any of deliver.destinations"
+            raise InvalidRequest(f"results from {job.principal} are not meant for {where}")
+        for one in store.deliver_again(job.id, addresses):
+            print(describe_delivery(one))
+    return 1 if all(one.barred for one in addresses) else 0
 
 
 def _why(options: argparse.Namespace, settings: Settings) -> int:

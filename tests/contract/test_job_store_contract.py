@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import sqlalchemy as sa
 
 import store_rows as rows
 from store_rows import QUIET_S, Time, arrival, finish, open_store, plan, submit
-from viscera.domain.jobs import Choice, Claim, DeliveryState, JobKind, JobState
+from viscera.domain.jobs import Address, Choice, Claim, DeliveryState, JobKind, JobState
 from viscera.domain.results import Decision, ResultKind, Verdict
 from viscera.domain.sources import SubmissionState
 from viscera.errors import InvalidRequest, JobNotFound, LeaseLost
@@ -392,7 +393,7 @@ def test_a_job_is_one_workers_until_its_lease_runs_out(store: SqlJobStore, time:
     [
         lambda s, c: s.heartbeat(c),
         lambda s, c: s.report(c, "segment", 0.5),
-        lambda s, c: s.finish_job(c, [], rows.DELIVER, ["pacs"]),
+        lambda s, c: s.finish_job(c, [], rows.DELIVER, rows.PACS),
         lambda s, c: s.refuse_job(c, "UnevenSpacing", "x"),
         lambda s, c: s.retry_later(c, "HostMemoryFull", "x"),
         lambda s, c: s.release_job(c),
@@ -502,8 +503,8 @@ def test_a_commit_keeps_everything(store: SqlJobStore, time: Time) -> None:
     assert (store.get_job(job.id).stage, store.get_job(job.id).progress) == ("segment", 0.25)
     files = [rows.result(kind, job.id, claim.fence) for kind in ResultKind]
     verdict = Verdict(Decision.FLAG, ("liver: cut by the array's edge",))
-    kinds = {"pacs": (ResultKind.SR, ResultKind.SEG), "disk": tuple(ResultKind)}
-    store.finish_job(claim, files, verdict, kinds)
+    disk = Address(destination="disk", kinds=tuple(ResultKind))
+    store.finish_job(claim, files, verdict, [*rows.PACS, disk])
     done = store.get_job(job.id)
     assert (done.state, done.verdict, done.engine) == (JobState.DONE, verdict, "onnx-cpu")
     assert done.results == tuple(files)
@@ -620,6 +621,39 @@ def test_a_stale_deliverer_writes_nothing(store: SqlJobStore, time: Time) -> Non
     ):
         with pytest.raises(LeaseLost):
             write()
+
+
+def test_a_barred_result_waits_for_somebody_to_ask_again(store: SqlJobStore, time: Time) -> None:
+    submit(store, time, "k")
+    claim, job = _must(store.claim_job("a"))
+    files = [rows.result(kind, job.id, claim.fence) for kind in (ResultKind.SEG, ResultKind.SR)]
+    barred = [replace(one, barred="no demonstration here") for one in rows.addresses("a", "b")]
+    store.finish_job(claim, files, rows.DELIVER, [barred[0], *rows.addresses("c")])
+    sent, _ = _must(store.claim_delivery("d"))
+    assert store.delivered(sent) is None
+    assert store.claim_delivery("d", ("a",)) is None
+    told = {(d.destination, d.state, d.last_error) for d in store.deliveries(job.id)}
+    assert ("a", DeliveryState.BARRED, "no demonstration here") in told
+    # It now goes to a, is kept from b, and c's report, under way there, is not begun anew.
+    under_way, _ = _must(store.claim_delivery("d", ("c",)))
+    store.deliver_again(job.id, [*rows.addresses("a", "c"), barred[1]])
+    states = [(d.destination, d.state.value) for d in store.deliveries(job.id)]
+    assert sorted(states) == [
+        ("a", "queued"), ("a", "queued"), ("b", "barred"), ("b", "barred"),
+        ("c", "queued"), ("c", "sending"),
+    ]  # fmt: skip
+    assert store.delivered(under_way) is None
+    assert _must(store.claim_delivery("d", ("a",)))[1].file.kind is ResultKind.SEG
+
+
+def test_only_a_done_job_is_delivered_again(store: SqlJobStore, time: Time) -> None:
+    (job,) = submit(store, time, "k")
+    with pytest.raises(InvalidRequest, match="queued"):
+        store.deliver_again(job.id, rows.PACS)
+    finish(store)
+    store.forget_job(job.id)
+    with pytest.raises(InvalidRequest, match="expired"):
+        store.deliver_again(job.id, rows.PACS)
 
 
 # --- retention

@@ -16,6 +16,7 @@ import peers
 import small_deliverer
 import store_rows as rows
 from sendable import committed_job
+from store_rows import PACS
 from viscera.domain.jobs import DeliveryState
 
 
@@ -24,7 +25,7 @@ def test_killed_deliverers_lose_nothing(tmp_path: Path) -> None:
     url, root = f"sqlite:///{tmp_path}/viscera.db", tmp_path / "results"
     store = rows.open_store(url, tmp_path, closing=lambda closing: closing.arrivals[0])
     store.migrate()
-    jobs = [committed_job(store, root, ["pacs"], number=n) for n in range(12)]
+    jobs = [committed_job(store, root, PACS, number=n) for n in range(12)]
     received: dict[str, set[bytes]] = defaultdict(set)
     times: list[str] = []
 

@@ -16,14 +16,17 @@ from pynetdicom.sop_class import ComprehensiveSRStorage, SegmentationStorage
 import peers
 import store_rows as rows
 from sendable import committed_job, write_object
+from store_rows import PACS
 from viscera.config import DeliverSettings, Destination
 from viscera.deliver import DeliverLoop, send_dicom
-from viscera.domain.jobs import Delivery, DeliveryState, Job
+from viscera.domain.jobs import Address, Delivery, DeliveryState, Job
 from viscera.domain.results import ResultKind
 from viscera.errors import PeerRefused, PeerUnreachable
 from viscera.jobs.owners import this_process
 from viscera.jobs.store import SqlJobStore
 from viscera.metrics import Metrics
+
+SEG_ALONE = [Address(destination="pacs", kinds=(ResultKind.SEG,))]
 
 
 @pytest.fixture
@@ -153,7 +156,7 @@ def test_dcmtk_receives_the_committed_bytes(
     objects: dict[str, str],
 ) -> None:
     with storescp(tmp_path / "received") as port:
-        job = committed_job(store, root, ["pacs"], **objects)
+        job = committed_job(store, root, PACS, **objects)
         deliver(pacs(port))
         assert {d.state for d in ended(store, job)} == {DeliveryState.DELIVERED}
     received = {p.read_bytes()[-200:] for p in (tmp_path / "received").iterdir()}
@@ -170,14 +173,14 @@ def test_orthanc_that_is_down_and_comes_back_gets_everything_once(
     store: SqlJobStore, root: Path, tmp_path: Path, deliver: Callable[..., None], metrics: Metrics
 ) -> None:
     port = peers.free_port()
-    jobs = [committed_job(store, root, ["pacs"], number=n) for n in range(3)]
+    jobs = [committed_job(store, root, PACS, number=n) for n in range(3)]
     deliver(pacs(port, ae_title="ORTHANC"))
     peers.wait_for(lambda: counted(metrics, "postponed") >= 2, 20, "a second attempt")
     with peers.orthanc(tmp_path / "orthanc", port) as running:
         for job in jobs:
             ended(store, job, 60)
         held(running, jobs)
-    late = committed_job(store, root, ["pacs"], number=9)
+    late = committed_job(store, root, PACS, number=9)
     before = counted(metrics, "postponed")
     peers.wait_for(lambda: counted(metrics, "postponed") > before, 20, "an attempt while down")
     peers.wait_for(lambda: not peers.answers(port), 20, "a free port")
@@ -200,7 +203,7 @@ def held(running: peers.Orthanc, jobs: list[Job]) -> None:
 def test_one_association_carries_segmentation_and_report_in_order(
     store: SqlJobStore, root: Path, deliver: Callable[..., None]
 ) -> None:
-    jobs = [committed_job(store, root, ["pacs"], number=n) for n in range(2)]
+    jobs = [committed_job(store, root, PACS, number=n) for n in range(2)]
     with scp(lambda _: 0x0000) as (port, seen):
         deliver(pacs(port))
         for job in jobs:
@@ -213,7 +216,7 @@ def test_a_full_peer_is_asked_again_and_the_report_waits(
     store: SqlJobStore, root: Path, deliver: Callable[..., None], metrics: Metrics
 ) -> None:
     answers = [0xA700, 0xA700, 0xB000, 0x0111]
-    job = committed_job(store, root, ["pacs"])
+    job = committed_job(store, root, PACS)
     with scp(lambda _: answers.pop(0)) as (port, seen):
         deliver(pacs(port))
         deliveries = ended(store, job)
@@ -228,7 +231,7 @@ def test_a_full_peer_is_asked_again_and_the_report_waits(
 def test_what_is_refused_for_good_fails_and_the_rest_goes(
     store: SqlJobStore, root: Path, deliver: Callable[..., None], metrics: Metrics
 ) -> None:
-    job = committed_job(store, root, ["pacs"])
+    job = committed_job(store, root, PACS)
     with scp(lambda e: 0xA900 if "Seg" in e.request.AffectedSOPClassUID.name else 0) as (port, _):
         deliver(pacs(port))
         seg, report = ended(store, job)
@@ -240,7 +243,7 @@ def test_what_is_refused_for_good_fails_and_the_rest_goes(
 def test_a_peer_that_knows_no_segmentations_still_gets_the_report(
     store: SqlJobStore, root: Path, deliver: Callable[..., None]
 ) -> None:
-    job = committed_job(store, root, ["pacs"])
+    job = committed_job(store, root, PACS)
     with scp(lambda _: 0, ComprehensiveSRStorage) as (port, _):
         deliver(pacs(port))
         seg, report = ended(store, job)
@@ -287,8 +290,11 @@ def test_peers_that_abort_or_reject_or_are_silent_are_unreachable(tmp_path: Path
 def test_a_destination_that_is_down_holds_up_no_other(
     store: SqlJobStore, root: Path, tmp_path: Path, deliver: Callable[..., None]
 ) -> None:
-    kinds = {"down": (ResultKind.SEG,), "disk": tuple(ResultKind)}
-    jobs = [committed_job(store, root, kinds, number=n) for n in range(5)]
+    addresses = [
+        Address(destination="down", kinds=(ResultKind.SEG,)),
+        Address(destination="disk", kinds=tuple(ResultKind)),
+    ]
+    jobs = [committed_job(store, root, addresses, number=n) for n in range(5)]
     deliver(
         pacs(peers.free_port(), "down"),
         Destination(name="disk", kind="folder", folder=tmp_path / "out"),
@@ -305,7 +311,7 @@ def test_a_destination_that_is_down_holds_up_no_other(
 def test_a_file_that_changed_after_the_commit_is_not_sent(
     store: SqlJobStore, root: Path, deliver: Callable[..., None]
 ) -> None:
-    job = committed_job(store, root, {"pacs": (ResultKind.SEG,)})
+    job = committed_job(store, root, SEG_ALONE)
     path = root / job.results[0].path
     path.write_bytes(path.read_bytes()[:-1] + b"y")
     with scp(lambda _: 0) as (port, seen):
@@ -317,7 +323,7 @@ def test_a_file_that_changed_after_the_commit_is_not_sent(
 
 
 def test_a_long_send_keeps_its_lease(store: SqlJobStore, root: Path, metrics: Metrics) -> None:
-    job = committed_job(store, root, {"pacs": (ResultKind.SEG,)})
+    job = committed_job(store, root, SEG_ALONE)
     short = rows.open_store(f"sqlite:///{root.parent}/viscera.db", root.parent, lease_s=1.2)
 
     def slowly(event: evt.Event) -> int:

@@ -9,6 +9,6 @@ Fails: `PeerUnreachable` (tried again with backoff, never given up), `PeerRefuse
 from viscera.deliver.dicom import DicomLink, send_dicom
 from viscera.deliver.folder import send_folder
 from viscera.deliver.loop import DeliverLoop
-from viscera.deliver.routes import destinations_for
+from viscera.deliver.routes import addresses_of
 
-__all__ = ["DeliverLoop", "DicomLink", "destinations_for", "send_dicom", "send_folder"]
+__all__ = ["DeliverLoop", "DicomLink", "addresses_of", "send_dicom", "send_folder"]

@@ -1,7 +1,7 @@
 """Which destinations take which files of a job."""
 
 from viscera.config import DeliverSettings, Destination
-from viscera.domain.jobs import Job
+from viscera.domain.jobs import Address, Job
 from viscera.domain.models import Grade
 from viscera.domain.results import Decision, ResultKind, Verdict
 from viscera.domain.sources import Origin
@@ -9,13 +9,13 @@ from viscera.domain.sources import Origin
 _DICOM = (ResultKind.SEG, ResultKind.SR)
 
 
-def destinations_for(
+def addresses_of(
     job: Job, grade: Grade, verdict: Verdict, settings: DeliverSettings
-) -> dict[str, tuple[ResultKind, ...]]:
-    """Return the destinations of a result by name, each with the kinds of file that it takes.
+) -> tuple[Address, ...]:
+    """Return the destinations that a result is meant for; a barred one says why.
 
-    A withheld result goes nowhere. A gRPC client gets its result on its stream, so its jobs go to
-    a destination only where `from_peers` names the principal.
+    A withheld result goes nowhere. A gRPC client gets its result on its stream, so its jobs are
+    meant for a destination only where `from_peers` names the principal.
 
     Parameters
     ----------
@@ -24,13 +24,15 @@ def destinations_for(
     grade
         Of the model: below validated, a dicom destination must allow it; a folder need not.
     """
-    if verdict.decision is Decision.WITHHOLD:
-        return {}
-    return {
-        destination.name: _DICOM if destination.kind == "dicom" else tuple(ResultKind)
+    return tuple(
+        Address(
+            destination=destination.name,
+            kinds=_DICOM if destination.kind == "dicom" else tuple(ResultKind),
+            barred=_bar(destination, grade, verdict),
+        )
         for destination in settings.destinations
-        if _takes_from(destination, job) and _takes_grade(destination, grade)
-    }
+        if _takes_from(destination, job)
+    )
 
 
 def _takes_from(destination: Destination, job: Job) -> bool:
@@ -39,6 +41,14 @@ def _takes_from(destination: Destination, job: Job) -> bool:
     return job.origin is Origin.DICOM
 
 
-def _takes_grade(destination: Destination, grade: Grade) -> bool:
+def _bar(destination: Destination, grade: Grade, verdict: Verdict) -> str:
+    """Return why nothing goes there; empty where it does."""
     trusted = grade is Grade.VALIDATED or destination.allow_unvalidated
-    return trusted or destination.kind == "folder"
+    if not trusted and destination.kind == "dicom":
+        return (
+            f"the model's grade is {grade}, and this destination does not say "
+            "allow_unvalidated = true"
+        )
+    if verdict.decision is Decision.WITHHOLD:
+        return "the verdict withholds it"
+    return ""

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from viscera.domain.models import Grade
-from viscera.domain.results import ResultFile, Verdict
+from viscera.domain.results import ResultFile, ResultKind, Verdict
 from viscera.domain.sources import Origin, SourceFrame
 
 
@@ -42,6 +42,19 @@ class DeliveryState(StrEnum):
     AWAITING_COMMITMENT = "awaiting_commitment"
     DELIVERED = "delivered"
     FAILED = "failed"
+    BARRED = "barred"
+    """Settings or verdict keep it from there; `viscera jobs deliver` asks again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """A destination that a result is meant for."""
+
+    destination: str
+    kinds: tuple[ResultKind, ...]
+    """What it takes."""
+    barred: str = ""
+    """Why nothing goes there, as a sentence; empty: it goes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, or_, select, update
 
-from viscera.domain.jobs import DeliveryState, JobState
+from viscera.domain.jobs import JobState
 from viscera.domain.sources import Origin, SubmissionState
 from viscera.jobs import schema
+from viscera.jobs.addressing import UNDER_WAY
 from viscera.jobs.gather import of_series
 from viscera.jobs.part import Part, finds, submission_event
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
-_UNDER_WAY = (DeliveryState.QUEUED, DeliveryState.SENDING)
 
 
 class Expiry(Part):
@@ -48,7 +48,7 @@ class Expiry(Part):
             c.state.not_in(_UNFINISHED),
             c.finished_at < cutoff,
             c.forgotten_at.is_(None),
-            ~exists().where(d.job_id == c.id, d.state.in_(_UNDER_WAY)),
+            ~exists().where(d.job_id == c.id, d.state.in_(UNDER_WAY)),
         )
         with self._db.read() as connection:
             return tuple(connection.scalars(query.order_by(c.seq)))

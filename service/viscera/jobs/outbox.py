@@ -8,12 +8,12 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, 
 
 from viscera.domain.jobs import Claim, Delivery, DeliveryState
 from viscera.jobs import leases, moments, schema
+from viscera.jobs.addressing import UNDER_WAY
 from viscera.jobs.moments import Moment
 from viscera.jobs.part import Part, finds
 from viscera.jobs.rows import delivery_of
 
 _table = schema.deliveries
-_UNDER_WAY = (DeliveryState.QUEUED, DeliveryState.SENDING)
 
 
 class Deliveries(Part):
@@ -131,7 +131,7 @@ def _something_goes_first() -> ColumnElement[bool]:
         other.c.job_id == _table.c.job_id,
         other.c.destination == _table.c.destination,
         other.c.rank < _table.c.rank,
-        other.c.state.in_(_UNDER_WAY),
+        other.c.state.in_(UNDER_WAY),
     )
 
 
@@ -145,7 +145,7 @@ def _lock_job(connection: Connection, claim: Claim) -> Row[Any] | None:
 def _seconds_if_last(connection: Connection, job: Row[Any] | None, now: Moment) -> float | None:
     if job is None or job.finished_at is None:
         return None
-    left = select(_table.c.id).where(_table.c.job_id == job.id, _table.c.state.in_(_UNDER_WAY))
+    left = select(_table.c.id).where(_table.c.job_id == job.id, _table.c.state.in_(UNDER_WAY))
     if finds(connection, left):
         return None
     submissions, links = schema.submissions.c, schema.submission_jobs.c

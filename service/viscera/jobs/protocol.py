@@ -1,19 +1,16 @@
 """What the other rooms ask of the job store."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from viscera.domain.jobs import Choice, Claim, Delivery, Job, JobState, PlannedJob
-from viscera.domain.results import ResultFile, ResultKind, Verdict
+from viscera.domain.jobs import Address, Choice, Claim, Delivery, Job, JobState, PlannedJob
+from viscera.domain.results import ResultFile, Verdict
 from viscera.domain.sources import Arrival, Submission
 
 Clock = Callable[[], datetime]
 """Returns an aware UTC time; injected so that tests can turn it."""
-
-Destinations = Sequence[str] | Mapping[str, Sequence[ResultKind]]
-"""Names: each takes SEG and SR. Names with kinds: each takes these."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +97,9 @@ class WorkStore(Protocol):
         claim: Claim,
         results: Sequence[ResultFile],
         verdict: Verdict,
-        destinations: Destinations,
+        addresses: Sequence[Address],
     ) -> None:
-        """Commit the digests of `results`; queue what each destination takes."""
+        """Commit the digests of `results`; queue, or bar, what each address takes."""
 
     def refuse_job(self, claim: Claim, reason: str, message: str) -> None:
         """The data's fault; final."""
@@ -178,6 +175,9 @@ class QueryStore(Protocol):
 
     def retry(self, job_id: str, principal: str | None = None) -> Job:
         """Queue a refused, failed or cancelled job again with a fresh count of attempts."""
+
+    def deliver_again(self, job_id: str, addresses: Sequence[Address]) -> tuple[Delivery, ...]:
+        """Queue what a done job made for `addresses` anew; what is under way stays as it is."""
 
     def why(self, series_uid: str) -> Iterator[tuple[Submission, tuple[Choice, ...], str]]:
         """For each submission of a series: choices, and its refusal or an empty string."""

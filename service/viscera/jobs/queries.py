@@ -7,10 +7,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from viscera.domain.jobs import Choice, Delivery, Job, JobState
+from viscera.domain.jobs import Address, Choice, Delivery, Job, JobState
 from viscera.domain.sources import Submission
 from viscera.errors import InvalidRequest, JobNotFound
 from viscera.jobs import leases, moments, schema
+from viscera.jobs.addressing import address
 from viscera.jobs.gather import paths_of
 from viscera.jobs.part import Part, job_event
 from viscera.jobs.protocol import JobEvent
@@ -105,6 +106,24 @@ class Queries(Part):
             raise InvalidRequest(
                 f"job {job_id}: a later job has the same sources and model; look at that one"
             ) from error
+
+    def deliver_again(self, job_id: str, addresses: Sequence[Address]) -> tuple[Delivery, ...]:
+        """Queue what a done job made for `addresses` anew; what is under way stays as it is.
+
+        Raises
+        ------
+        JobNotFound
+            If there is none.
+        InvalidRequest
+            If it is not done, or its results have expired.
+        """
+        with self._db.write() as connection:
+            row = _find(connection, job_id, None)
+            if row.state != JobState.DONE or row.forgotten_at is not None:
+                gone = "its results have expired" if row.forgotten_at else f"it is {row.state}"
+                raise InvalidRequest(f"job {job_id} has nothing to deliver: {gone}")
+            address(connection, self._time.now(), job_id, addresses)
+        return self.deliveries(job_id)
 
     def why(self, series_uid: str) -> Iterator[tuple[Submission, tuple[Choice, ...], str]]:
         """For each submission of a series: choices, and its refusal or an empty string."""

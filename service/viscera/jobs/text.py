@@ -21,5 +21,10 @@ def describe_job(job: Job, deliveries: Sequence[Delivery]) -> Iterator[str]:
     for file in job.results:
         yield f"result      {file.kind:<9}{file.path}  {file.size_bytes} bytes"
     for one in deliveries:
-        error = f": {one.last_error}" if one.last_error else ""
-        yield f"delivery    {one.file.kind:<9}to {one.destination}: {one.state}{error}"
+        yield describe_delivery(one)
+
+
+def describe_delivery(one: Delivery) -> str:
+    """Return one delivery as a line for people."""
+    error = f": {one.last_error}" if one.last_error else ""
+    return f"delivery    {one.file.kind:<9}to {one.destination}: {one.state}{error}"

@@ -1,23 +1,20 @@
 """Running jobs: claim, report, and the four ways in which one ends or comes back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, or_, select, update
 
-from viscera.domain.jobs import Claim, DeliveryState, Job, JobState
-from viscera.domain.results import ResultFile, ResultKind, Verdict
+from viscera.domain.jobs import Address, Claim, Job, JobState
+from viscera.domain.results import ResultFile, Verdict
 from viscera.jobs import leases, moments, schema
+from viscera.jobs.addressing import address
 from viscera.jobs.backoff import backoff_s
 from viscera.jobs.moments import Moment
 from viscera.jobs.part import Part, finds, job_event
-from viscera.jobs.protocol import Destinations
 from viscera.jobs.rows import job_of
 
 _table = schema.jobs
-_DICOM = (ResultKind.SEG, ResultKind.SR)
-_RANKS = {kind: rank for rank, kind in enumerate(ResultKind)}
 
 
 class Work(Part):
@@ -78,9 +75,9 @@ class Work(Part):
         claim: Claim,
         results: Sequence[ResultFile],
         verdict: Verdict,
-        destinations: Destinations,
+        addresses: Sequence[Address],
     ) -> None:
-        """Commit the digests of `results` and queue deliveries; see `protocol.WorkStore`.
+        """Commit the digests of `results` and queue or bar deliveries; see `protocol.WorkStore`.
 
         Raises
         ------
@@ -96,10 +93,8 @@ class Work(Part):
                 "committed_fence": claim.fence,
             }
             self._end_job(connection, now, claim, JobState.DONE, **ended)
-            seqs = _keep_results(connection, claim.id, results)
-            for name, kinds in _by_name(destinations).items():
-                wanted = [file for file in results if file.kind in kinds]
-                _queue_deliveries(connection, now, claim.id, name, wanted, seqs)
+            _keep_results(connection, claim.id, results)
+            address(connection, now, claim.id, addresses)
 
     def refuse_job(self, claim: Claim, reason: str, message: str) -> None:
         """The data's fault; final. Raises `LeaseLost`."""
@@ -190,49 +185,18 @@ def _give_back(
     job_event(connection, now, claim.id, JobState.QUEUED, message=message)
 
 
-def _keep_results(
-    connection: Connection, job_id: str, results: Sequence[ResultFile]
-) -> dict[ResultFile, int]:
+def _keep_results(connection: Connection, job_id: str, results: Sequence[ResultFile]) -> None:
     # A job that was retried by hand may have old rows.
     connection.execute(delete(schema.results).where(schema.results.c.job_id == job_id))
-    seqs = {}
     for file in results:
-        row = insert(schema.results).values(
-            job_id=job_id,
-            kind=file.kind,
-            path=file.path.as_posix(),
-            sha256=file.sha256,
-            size_bytes=file.size_bytes,
-            sop_class_uid=file.sop_class_uid,
-            sop_uid=file.sop_uid,
-        )
-        seqs[file] = connection.execute(row.returning(schema.results.c.seq)).scalar_one()
-    return seqs
-
-
-def _by_name(destinations: Destinations) -> Mapping[str, Sequence[ResultKind]]:
-    if isinstance(destinations, Mapping):
-        return destinations
-    return dict.fromkeys(destinations, _DICOM)
-
-
-def _queue_deliveries(
-    connection: Connection,
-    now: Moment,
-    job_id: str,
-    destination: str,
-    files: Sequence[ResultFile],
-    seqs: Mapping[ResultFile, int],
-) -> None:
-    for file in files:
         connection.execute(
-            insert(schema.deliveries).values(
-                id=uuid4().hex,
+            insert(schema.results).values(
                 job_id=job_id,
-                result_seq=seqs[file],
-                destination=destination,
-                rank=_RANKS[file.kind],
-                state=DeliveryState.QUEUED,
-                **moments.values("not_before", now),
+                kind=file.kind,
+                path=file.path.as_posix(),
+                sha256=file.sha256,
+                size_bytes=file.size_bytes,
+                sop_class_uid=file.sop_class_uid,
+                sop_uid=file.sop_uid,
             )
         )

@@ -19,7 +19,7 @@ import structlog
 
 from viscera import log
 from viscera.config import JobSettings
-from viscera.domain.jobs import Claim, Job, Outcome, Plan
+from viscera.domain.jobs import Address, Claim, Job, Outcome, Plan
 from viscera.domain.results import ResultFile
 from viscera.domain.sources import Submission
 from viscera.errors import (
@@ -31,7 +31,7 @@ from viscera.errors import (
 from viscera.files.durable import sync_folder
 from viscera.jobs.heartbeat import Heartbeat
 from viscera.jobs.owners import this_process
-from viscera.jobs.protocol import Destinations, WorkStore
+from viscera.jobs.protocol import WorkStore
 
 _log = log.get(__name__)
 
@@ -40,7 +40,7 @@ Report = Callable[[str, float, str], None]
 PlanIt = Callable[[Submission], Plan]
 RunIt = Callable[[Job, tuple[Path, ...], Path, Report], Outcome]
 """(job, absolute paths of its submission's instances, folder for the results, report)."""
-Route = Callable[[Job, Outcome], Destinations]
+Route = Callable[[Job, Outcome], Sequence[Address]]
 
 _REPORT_PAUSE_S = 0.5
 _STORE_PAUSE_S = 1.0
@@ -59,7 +59,7 @@ class WorkerLoop:
         Where work is claimed and ends.
     settings
         Its URL and lease are the heartbeat's too.
-    plan, run, destinations
+    plan, run, addresses
         What to do.
     committed
         Called after each commit, for metrics.
@@ -72,11 +72,11 @@ class WorkerLoop:
         *,
         plan: PlanIt,
         run: RunIt,
-        destinations: Route,
+        addresses: Route,
         committed: Callable[[Job, Submission, Outcome], None] = lambda *_: None,
     ) -> None:
         self._store, self._settings = store, settings
-        self._plan, self._run, self._destinations = plan, run, destinations
+        self._plan, self._run, self._addresses = plan, run, addresses
         self._committed = committed
         self._owner = this_process("work")
         self._heartbeat = Heartbeat(settings.url.get_secret_value(), settings.lease_s)
@@ -190,10 +190,10 @@ class WorkerLoop:
 
     def _commit(self, claim: Claim, job: Job, outcome: Outcome, stop: threading.Event) -> None:
         """Record the digests; a store that is away for a while does not cost the result."""
-        destinations = self._destinations(job, outcome)
+        addresses = self._addresses(job, outcome)
         while True:
             try:
-                self._store.finish_job(claim, outcome.results, outcome.verdict, destinations)
+                self._store.finish_job(claim, outcome.results, outcome.verdict, addresses)
             except StoreUnavailable as error:
                 _log.warning("store_unavailable", error=str(error))
                 if stop.wait(_STORE_PAUSE_S):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from viscera import log, segment
 from viscera.config import Settings
-from viscera.deliver.routes import destinations_for
-from viscera.domain.jobs import Job, Outcome, Plan
+from viscera.deliver.routes import addresses_of
+from viscera.domain.jobs import Address, Job, Outcome, Plan
 from viscera.domain.results import ResultKind
 from viscera.domain.sources import Submission
 from viscera.encode import Predecessor, read_predecessor
@@ -44,7 +44,7 @@ def run(face: Face, stop: threading.Event) -> None:
             settings.jobs,
             plan=partial(_plan, pipeline, metrics),
             run=partial(_run, pipeline, store, settings),
-            destinations=partial(_route, settings),
+            addresses=partial(_route, settings),
             committed=partial(_observe, metrics),
         )
         threading.Thread(target=_sweep_often, args=(settings, store, stop), daemon=True).start()
@@ -81,8 +81,12 @@ def _seconds_since(moment: datetime) -> float:
     return max(0.0, (now() - moment).total_seconds())
 
 
-def _route(settings: Settings, job: Job, outcome: Outcome) -> dict[str, tuple[ResultKind, ...]]:
-    return destinations_for(job, outcome.grade, outcome.verdict, settings.deliver)
+def _route(settings: Settings, job: Job, outcome: Outcome) -> tuple[Address, ...]:
+    addresses = addresses_of(job, outcome.grade, outcome.verdict, settings.deliver)
+    for one in addresses:
+        if one.barred:
+            _log.warning("delivery_barred", destination=one.destination, because=one.barred)
+    return addresses
 
 
 def _predecessor(store: SqlJobStore, settings: Settings, job: Job) -> Predecessor | None:

@@ -1,11 +1,12 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from viscera.config import DeliverSettings, Destination
-from viscera.deliver import destinations_for
-from viscera.domain.jobs import Job, JobKind, JobState
+from viscera.deliver import addresses_of
+from viscera.domain.jobs import Address, Job, JobKind, JobState
 from viscera.domain.models import Grade
 from viscera.domain.results import Decision, ResultKind, Verdict
 from viscera.domain.sources import Origin
@@ -37,6 +38,10 @@ SETTINGS = DeliverSettings(
 )
 
 
+def names_of(addresses: Sequence[Address]) -> set[str]:
+    return {one.destination for one in addresses if not one.barred}
+
+
 @pytest.mark.parametrize(
     ("grade", "decision", "names"),
     [
@@ -48,20 +53,30 @@ SETTINGS = DeliverSettings(
     ],
 )
 def test_who_gets_a_result(grade: Grade, decision: Decision, names: set[str]) -> None:
-    assert set(destinations_for(JOB, grade, Verdict(decision), SETTINGS)) == names
+    addresses = addresses_of(JOB, grade, Verdict(decision), SETTINGS)
+    assert names_of(addresses) == names
+    assert {one.destination for one in addresses} == {"strict", "trusting", "disk"}
+
+
+def test_a_barred_one_says_which_setting_would_let_it_pass() -> None:
+    addresses = addresses_of(JOB, Grade.RESEARCH, Verdict(Decision.DELIVER), SETTINGS)
+    (why,) = [one.barred for one in addresses if one.barred]
+    assert "research" in why
+    assert "allow_unvalidated" in why
 
 
 def test_a_pacs_gets_objects_and_a_folder_gets_all() -> None:
-    routes = destinations_for(JOB, Grade.VALIDATED, Verdict(Decision.DELIVER), SETTINGS)
-    assert set(routes["strict"]) == {ResultKind.SEG, ResultKind.SR}
-    assert set(routes["disk"]) == set(ResultKind)
+    addresses = addresses_of(JOB, Grade.VALIDATED, Verdict(Decision.DELIVER), SETTINGS)
+    kinds = {one.destination: set(one.kinds) for one in addresses}
+    assert kinds["strict"] == {ResultKind.SEG, ResultKind.SR}
+    assert kinds["disk"] == set(ResultKind)
 
 
 def test_peers_are_kept_apart_and_a_client_is_asked_for_by_name() -> None:
     deliver = Verdict(Decision.DELIVER)
-    from_mr = destinations_for(replace(JOB, principal="mr1"), Grade.VALIDATED, deliver, SETTINGS)
-    assert "mr" in from_mr
+    from_mr = addresses_of(replace(JOB, principal="mr1"), Grade.VALIDATED, deliver, SETTINGS)
+    assert "mr" in names_of(from_mr)
     client = replace(JOB, origin=Origin.GRPC, principal="somebody")
-    assert destinations_for(client, Grade.VALIDATED, deliver, SETTINGS) == {}
+    assert addresses_of(client, Grade.VALIDATED, deliver, SETTINGS) == ()
     bot = replace(client, principal="bot")
-    assert set(destinations_for(bot, Grade.VALIDATED, deliver, SETTINGS)) == {"mr"}
+    assert names_of(addresses_of(bot, Grade.VALIDATED, deliver, SETTINGS)) == {"mr"}

@@ -84,9 +84,7 @@ def working(
     plan: Callable[[Submission], Plan] = plan_one,
 ) -> Iterator[threading.Event]:
     stop = threading.Event()
-    loop = WorkerLoop(
-        store, settings, plan=plan, run=run, destinations=lambda job, outcome: ["pacs"]
-    )
+    loop = WorkerLoop(store, settings, plan=plan, run=run, addresses=lambda job, outcome: rows.PACS)
     thread = threading.Thread(target=loop.run, args=(stop,))
     thread.start()
     try:
