@@ -6,9 +6,7 @@ lines and at random times.
 
 import hashlib
 import random
-import signal
 import sys
-import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from viscera.domain.results import Decision, ResultFile, ResultKind, Verdict
 from viscera.domain.sources import SourceFrame, Submission
 from viscera.jobs.store import SqlJobStore
 from viscera.jobs.worker import Report, WorkerLoop
+from viscera.roles.stopping import stop_on_signals
 
 
 def plan(submission: Submission) -> Plan:
@@ -77,10 +76,8 @@ def main() -> None:
         spool_root=Path(spool),
     )
     store.migrate()
-    stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     loop = WorkerLoop(store, settings, plan=plan, run=run, addresses=lambda job, outcome: PACS)
-    loop.run(stop)
+    loop.run(stop_on_signals())
 
 
 if __name__ == "__main__":

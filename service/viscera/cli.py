@@ -2,9 +2,7 @@
 
 import argparse
 import importlib
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -199,6 +197,7 @@ def _add_config(commands: _Commands) -> None:
 
 
 def _serve(options: argparse.Namespace, settings: Settings, *roles: str) -> int:
+    from viscera.roles.stopping import stop_on_signals
     from viscera.supervise import ROLES, Supervisor
 
     log.configure(settings.log, "serve")
@@ -223,6 +222,7 @@ def _receive(options: argparse.Namespace, settings: Settings) -> int:
 
 def _role(options: argparse.Namespace, settings: Settings) -> int:
     from viscera.roles.parts import Face, die_with
+    from viscera.roles.stopping import stop_on_signals
 
     log.configure(settings.log, options.role, options.number)
     if options.parent is not None:
@@ -235,14 +235,6 @@ def _role(options: argparse.Namespace, settings: Settings) -> int:
         log.get(__name__).error("role_failed", reason=error.reason, error=str(error))
         return 2
     return 0
-
-
-def stop_on_signals() -> threading.Event:
-    """Return an event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def _segment(options: argparse.Namespace, settings: Settings) -> int:
