@@ -5,7 +5,6 @@ compared with the spool. Orthanc's REST interface says what arrived at the desti
 """
 
 import contextlib
-import gc
 import hashlib
 import os
 import random
@@ -36,8 +35,6 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.kill,
     pytest.mark.timeout(900),
-    # pynetdicom leaves the socket of a refused connection to the garbage collector.
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
 ]
 
 SLICES = 10
@@ -234,7 +231,6 @@ def site(tmp_path):
             yield site
         finally:
             site.stop()
-            gc.collect()  # those sockets, while their warning is ignored
 
 
 POINTS = [
