@@ -10,7 +10,18 @@ from prometheus_client.core import GaugeMetricFamily
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 MILLILITRES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500, 2000, 3000)
 
-STAGES = ("receive", "stack", "decode", "prepare", "segment", "measure", "encode", "deliver")
+STAGES = (
+    "receive",
+    "stack",
+    "decode",
+    "prepare",
+    "segment",
+    "postprocess",
+    "measure",
+    "encode",
+    "proof",
+    "deliver",
+)
 INSTANCE_OUTCOMES = ("stored", "repeated", "dropped", "rejected")
 ASSOCIATION_ENDS = (
     "released",

@@ -34,7 +34,7 @@ from viscera.errors import (
 from viscera.metrics import Metrics
 from viscera.segment.engine import Engine
 
-RESULT_SCHEMA = 2
+RESULT_SCHEMA = 3
 """Part of every job's key: raise it when the same sources give other results."""
 
 Report = Callable[[str, float, str], None]
@@ -195,6 +195,7 @@ class Pipeline:
             volume.warm_up(model)
             if model.postprocess:
                 postprocess.warm_up()
+            encode.warm_up()
             engine = segment.start_engine(
                 model, models.read_golden(model), self._settings.engine, self._metrics
             )
@@ -218,7 +219,7 @@ class Pipeline:
         folder: Path,
     ) -> tuple[ResultFile, ...]:
         with self._metrics.stage("encode"):
-            return encode.write_results(
+            files = encode.write_results(
                 labels=segmented.labels,
                 volume=loaded,
                 stack=stack,
@@ -227,6 +228,16 @@ class Pipeline:
                 context=context,
                 folder=folder,
             )
+        with self._metrics.stage("proof"):
+            encode.prove_results(
+                files,
+                folder,
+                labels=segmented.labels,
+                measurements=segmented.measurements,
+                stack=stack,
+                model=context.model,
+            )
+        return files
 
     def _observe(self, measurements: Sequence[OrganMeasurement]) -> None:
         for one in measurements:

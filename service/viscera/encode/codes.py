@@ -6,6 +6,9 @@ from pydicom.sr.coding import Code as PydicomCode
 from viscera.domain.models import Code
 
 ARTIFICIAL_INTELLIGENCE = PydicomCode("123110", "DCM", "Artificial Intelligence")
+SEGMENTATION = PydicomCode("113076", "DCM", "Segmentation")
+SOURCE_IMAGE = PydicomCode("121322", "DCM", "Source image for image processing operation")
+ACQUISITION_EQUIPMENT = PydicomCode("109101", "DCM", "Acquisition Equipment")
 SUM_OF_VOXELS = PydicomCode("126030", "DCM", "Sum of segmented voxel volumes")
 VOLUME = PydicomCode("118565006", "SCT", "Volume")
 MILLILITER = PydicomCode("mL", "UCUM", "milliliter")

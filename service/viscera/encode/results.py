@@ -1,11 +1,13 @@
 """All files of one result."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pydicom.dataset import Dataset
 
 from viscera.domain.arrays import Labels
+from viscera.domain.models import Model
 from viscera.domain.results import (
     Decision,
     OrganMeasurement,
@@ -16,12 +18,13 @@ from viscera.domain.results import (
 from viscera.domain.sources import Stack
 from viscera.domain.volumes import Volume
 from viscera.encode.context import ResultContext
-from viscera.encode.files import result_file
+from viscera.encode.files import result_file, write_file
+from viscera.encode.frames import pack_frames
 from viscera.encode.identity import Identity, digest_of
 from viscera.encode.qc import write_qc
 from viscera.encode.roundtrip import check_seg
 from viscera.encode.seg import encode_seg
-from viscera.encode.segments import empty_segments, found_segments, resolve
+from viscera.encode.segments import resolve, segments_of
 from viscera.encode.sources import Sources, read_sources
 from viscera.encode.sr import encode_sr
 from viscera.encode.volumes import write_volumes_json
@@ -62,14 +65,15 @@ def write_results(
     Returns
     -------
     tuple
-        SEG and SR (where there is a source and no withholding), QC picture, volumes.json.
+        SEG and SR (where there is a source and no withholding), QC picture, volumes.json. None
+        counts before `prove_results` has read the SEG back.
 
     Raises
     ------
-    RoundTripMismatch
-        If the SEG as written does not decode to `labels`.
     DatasetMismatch
         If the source's first file cannot be read again.
+    UnusableSeries
+        If one SEG cannot hold so many frames.
     """
     folder.mkdir(parents=True, exist_ok=True)
     root = folder.parent.parent if root is None else root
@@ -78,10 +82,9 @@ def write_results(
     files: list[ResultFile] = []
     if stack is not None and verdict.decision is not Decision.WITHHOLD:
         sources = read_sources(stack)
-        identity = Identity(job_key=context.job_key, labels_sha256=digest_of(labels))
-        seg, row = write_seg(labels, organs, sources, context, identity, folder, root)
+        seg, identity, row = write_seg(labels, organs, sources, context, folder, root)
         report = encode_sr(seg, organs, verdict, sources, context, identity)
-        files += [row, _write_object(ResultKind.SR, report, folder / "report.dcm", root)]
+        files += [row, _write_report(report, folder / "report.dcm", root)]
     write_qc(folder / "qc.png", labels, volume, organs, verdict, context)
     files.append(result_file(ResultKind.QC, folder / "qc.png", root))
     volumes = folder / "volumes.json"
@@ -96,29 +99,69 @@ def write_seg(
     organs: Sequence[OrganMeasurement],
     sources: Sources,
     context: ResultContext,
-    identity: Identity,
     folder: Path,
     root: Path,
-) -> tuple[Dataset, ResultFile]:
-    """Write the SEG, read it back and compare; `organs` carry labels resolved by sex.
+) -> tuple[Dataset, Identity, ResultFile]:
+    """Write the SEG; return its header, the result's UIDs and the file's row.
+
+    `organs` carry labels resolved by sex. Digests are made beside packing and syncing: hashing
+    lets go of Python's lock.
+    """
+    segments = segments_of(organs, context.model, sources.stack.facts.patient_sex)
+    with ThreadPoolExecutor(1) as beside:
+        digest = beside.submit(digest_of, labels)
+        frames = pack_frames(labels, segments, sources.stack.geometry)
+        identity = Identity(job_key=context.job_key, labels_sha256=digest.result())
+    seg = encode_seg(frames, segments, sources, context, identity)
+    row = write_file(
+        ResultKind.SEG,
+        folder / "segmentation.dcm",
+        root,
+        seg.part10(),
+        sop_class_uid=str(seg.header.SOPClassUID),
+        sop_uid=identity.seg_uid,
+    )
+    return seg.header, identity, row
+
+
+def prove_results(
+    files: Sequence[ResultFile],
+    folder: Path,
+    *,
+    labels: Labels,
+    measurements: Sequence[OrganMeasurement],
+    stack: Stack | None,
+    model: Model,
+) -> None:
+    """Read the SEG among `files` back from the disk and compare it with the label map.
+
+    Parameters
+    ----------
+    files, folder
+        What `write_results` returned, and where it wrote.
+    labels, measurements, stack
+        As they were handed to it.
+    model
+        The context's.
 
     Raises
     ------
     RoundTripMismatch
-        If it does not decode to `labels`; the file stays for whoever looks into it.
+        If the SEG does not decode to `labels`; it stays for whoever looks into it.
     """
-    segments = found_segments(organs) or empty_segments(
-        context.model, sources.stack.facts.patient_sex
-    )
-    seg = encode_seg(labels, segments, sources, context, identity)
-    path = folder / "segmentation.dcm"
-    row = _write_object(ResultKind.SEG, seg, path, root)
-    check_seg(path.read_bytes(), labels, segments, sources.stack.geometry)
-    return seg, row
+    for one in files:
+        if one.kind is ResultKind.SEG and stack is not None:
+            organs = resolve(measurements, stack.facts.patient_sex)
+            segments = segments_of(organs, model, stack.facts.patient_sex)
+            check_seg(folder / one.path.name, labels, segments, stack.geometry)
 
 
-def _write_object(kind: ResultKind, ds: Dataset, path: Path, root: Path) -> ResultFile:
-    ds.save_as(path, enforce_file_format=True)
+def _write_report(report: Dataset, path: Path, root: Path) -> ResultFile:
+    report.save_as(path, enforce_file_format=True)
     return result_file(
-        kind, path, root, sop_class_uid=str(ds.SOPClassUID), sop_uid=str(ds.SOPInstanceUID)
+        ResultKind.SR,
+        path,
+        root,
+        sop_class_uid=str(report.SOPClassUID),
+        sop_uid=str(report.SOPInstanceUID),
     )

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from viscera.domain.arrays import Labels
 from viscera.domain.models import Label, Model
 from viscera.domain.organs import resolve_by_sex
 from viscera.domain.results import OrganMeasurement
@@ -49,13 +46,8 @@ def empty_segments(model: Model, patient_sex: str) -> tuple[Segment, ...]:
     )
 
 
-def numbered(labels: Labels, segments: Sequence[Segment]) -> Labels:
-    """Return `labels` by segment number; values that are no segment become background."""
-    table = np.zeros(256, dtype=np.uint8)
-    for segment in segments:
-        table[segment.label.value] = segment.number
-    unchanged = all(segment.number == segment.label.value for segment in segments)
-    if unchanged and labels.max() <= len(segments):
-        return np.ascontiguousarray(labels)
-    result: Labels = table[labels]
-    return result
+def segments_of(
+    organs: Sequence[OrganMeasurement], model: Model, patient_sex: str
+) -> tuple[Segment, ...]:
+    """Return the segments of a result's SEG; `organs` carry labels resolved by sex."""
+    return found_segments(organs) or empty_segments(model, patient_sex)

@@ -1,10 +1,8 @@
-"""The source's headers, as highdicom needs them: one small single-frame header per slice.
+"""What results need to know of the source: the stack, and its first header.
 
-A slice is not an instance. For highdicom every slice of a stack looks like an instance of its
-own, whatever it came from; `seg` writes the true references afterwards. So one path serves
-single-frame, enhanced and legacy converted sources, several stacks in one object, and objects
-whose orientation stands in each frame. Positions come from the stack, where `series` checked
-them; only the first file is read again, for patient, study and equipment.
+Positions come from the stack, where `series` checked them; only the first file is read again, for
+patient, study and equipment. So one path serves single-frame, enhanced and legacy converted
+sources, several stacks in one object, and objects whose orientation stands in each frame.
 """
 
 from copy import deepcopy
@@ -16,14 +14,13 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.valuerep import DA, TM
 
-from viscera.domain.sources import MULTI_FRAME, SINGLE_FRAME, Frame, Stack
+from viscera.domain.sources import MULTI_FRAME, Frame, Stack
 from viscera.encode.identity import derived_uid
 from viscera.errors import DatasetMismatch
 
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8: whatever the source's was, the patient's name keeps all its letters."""
 
-_SINGLE_FRAME = {modality: uid for uid, modality in SINGLE_FRAME.items()}
 _REQUIRED = (
     "PatientID",
     "PatientName",
@@ -51,24 +48,33 @@ class Sources:
         """Whether references need frame numbers."""
         return self.stack.facts.sop_class_uid in MULTI_FRAME
 
-    def slices(self) -> list[Dataset]:
-        """Return one header per slice, in the stack's order; the first holds the patient."""
-        headers = [self._patient(), *(Dataset() for _ in self.stack.frames[1:])]
-        shared = _shared_plane(self.stack, self.header)
-        sop_class_uid = _SINGLE_FRAME[self.stack.facts.modality]
-        for ds, frame in zip(headers, self.stack.frames, strict=True):
-            ds.update(deepcopy(shared))
-            _identify(ds, self.stack, frame, sop_class_uid)
-            ds.ImagePositionPatient = list(frame.position_lps)
-        return headers
+    @property
+    def frame_of_reference_uid(self) -> str:
+        """A result must have one; a source without gets one of its own."""
+        facts = self.stack.facts
+        return facts.frame_of_reference_uid or derived_uid("frame", facts.series_uid)
+
+    @property
+    def slice_gap_mm(self) -> float:
+        """Distance between neighbouring slices, square to them."""
+        step, down, along = self.stack.geometry.affine_lps[:3, :3].T
+        normal = np.cross(along, down)
+        return abs(float(step @ normal) / float(np.linalg.norm(normal)))
 
     def instances(self) -> list[Dataset]:
         """Return one header per instance, under its own SOP class; the first holds the patient."""
         frames = {frame.source.sop_uid: frame for frame in self.stack.frames}
         headers = [self._patient(), *(Dataset() for _ in range(len(frames) - 1))]
         for ds, frame in zip(headers, frames.values(), strict=True):
-            _identify(ds, self.stack, frame, self.stack.facts.sop_class_uid)
+            self._identify(ds, frame)
         return headers
+
+    def _identify(self, ds: Dataset, frame: Frame) -> None:
+        facts = self.stack.facts
+        ds.SOPClassUID, ds.SOPInstanceUID = facts.sop_class_uid, frame.source.sop_uid
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = facts.study_uid, facts.series_uid
+        ds.Modality = facts.modality
+        ds.FrameOfReferenceUID = self.frame_of_reference_uid
 
     def _patient(self) -> Dataset:
         """Return the header without the patient's name, which `stamp.finish` writes."""
@@ -130,28 +136,3 @@ def _thickness(header: Dataset) -> float | None:
         return float(measures[0].get("SliceThickness") or 0.0) or None
     except ValueError:
         return None
-
-
-def _shared_plane(stack: Stack, header: Dataset) -> Dataset:
-    """Return what all slices of a stack have in common."""
-    geometry, frame = stack.geometry, stack.frames[0]
-    columns = geometry.affine_lps[:3, :3]
-    normal = np.cross(columns[:, 2], columns[:, 1])
-    between = abs(float(columns[:, 0] @ normal) / float(np.linalg.norm(normal)))
-    ds = Dataset()
-    ds.Rows, ds.Columns = frame.rows, frame.columns
-    ds.ImageOrientationPatient = list(frame.orientation_lps)
-    ds.PixelSpacing = list(frame.spacing_mm)
-    # Of the source only the stack's own gap is true: the attribute may be missing or negative.
-    ds.SpacingBetweenSlices = between
-    ds.SliceThickness = header.get("SliceThickness") or between
-    return ds
-
-
-def _identify(ds: Dataset, stack: Stack, frame: Frame, sop_class_uid: str) -> None:
-    facts = stack.facts
-    ds.SOPClassUID, ds.SOPInstanceUID = sop_class_uid, frame.source.sop_uid
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = facts.study_uid, facts.series_uid
-    ds.Modality = facts.modality
-    # A SEG must have a frame of reference; a source without one gets one of its own.
-    ds.FrameOfReferenceUID = facts.frame_of_reference_uid or derived_uid("frame", facts.series_uid)

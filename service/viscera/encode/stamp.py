@@ -36,6 +36,6 @@ def finish(ds: Dataset, moment: datetime, header: Dataset) -> None:
     ds.PatientName = header.PatientName
     if header.get("TimezoneOffsetFromUTC"):
         ds.TimezoneOffsetFromUTC = header.TimezoneOffsetFromUTC
-    for item in ds.ContributingEquipmentSequence:
+    for item in ds.get("ContributingEquipmentSequence") or ():
         if item.get("ManufacturerModelName") == "highdicom":
             item.ContributionDateTime = DT(moment.replace(tzinfo=None))

@@ -1,6 +1,7 @@
 """The SEG as others read it: dciodvfy, dcmqi with SimpleITK, highdicom."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from encode_series import (
     FLIPPED,
     OBLIQUE,
     SHAPE,
+    SPACING,
     write_enhanced,
     write_legacy_converted,
     write_single_frames,
@@ -27,7 +29,7 @@ from viscera.domain.models import Grade
 from viscera.domain.organs import AMOS
 from viscera.domain.results import ResultKind
 from viscera.domain.volumes import Volume
-from viscera.encode import write_results
+from viscera.encode import prove_results, write_results
 from viscera.encode.roundtrip import check_seg
 from viscera.encode.segments import found_segments, resolve
 from viscera.errors import DatasetMismatch, RoundTripMismatch
@@ -44,11 +46,12 @@ def encoded(stack, labels, folder, **more):
         geometry=stack.geometry,
         modality=stack.facts.modality,
     )
-    rows = measure(labels, volume, ctx.model)
+    rows, target = measure(labels, volume, ctx.model), folder / "job" / "1"
     files = write_results(
         labels=labels, volume=volume, stack=stack, measurements=rows,
-        verdict=judge(rows, volume, ctx.model), context=ctx, folder=folder / "job" / "1",
+        verdict=judge(rows, volume, ctx.model), context=ctx, folder=target,
     )  # fmt: skip
+    prove_results(files, target, labels=labels, measurements=rows, stack=stack, model=ctx.model)
     return {one.kind: folder / one.path for one in files}
 
 
@@ -240,37 +243,125 @@ def test_source_that_is_gone_is_named(tmp_path):
         encoded(stack, blobs(SHAPE, range(1, 3)), tmp_path)
 
 
-def damaged(how: str, seg: pydicom.Dataset) -> None:
-    if how == "a bit":
-        pixels = bytearray(seg.PixelData)
-        pixels[200] ^= 4
-        seg.PixelData = bytes(pixels)
-    elif how == "a position":
-        own = seg.PerFrameFunctionalGroupsSequence
-        own[0].PlanePositionSequence, own[1].PlanePositionSequence = (
-            own[1].PlanePositionSequence, own[0].PlanePositionSequence,
-        )  # fmt: skip
-    elif how == "a frame":
-        del seg.PerFrameFunctionalGroupsSequence[-1]
-        seg.NumberOfFrames -= 1
-    else:
-        item = seg.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0]
-        item.ReferencedSegmentNumber = 2
+def _turn_a_bit(seg):
+    pixels = bytearray(seg.PixelData)
+    pixels[200] ^= 4
+    seg.PixelData = bytes(pixels)
 
 
-@pytest.mark.parametrize("how", ["a bit", "a position", "a frame", "a number"])
-def test_round_trip_sees(how, tmp_path):
+def _swap_positions(seg):
+    first, second = seg.PerFrameFunctionalGroupsSequence[:2]
+    first.PlanePositionSequence, second.PlanePositionSequence = (
+        second.PlanePositionSequence,
+        first.PlanePositionSequence,
+    )
+
+
+def _move_in_plane(seg):
+    position = seg.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0]
+    position.ImagePositionPatient[0] += SPACING[1]
+
+
+def _lift_off_the_stack(seg):
+    position = seg.PerFrameFunctionalGroupsSequence[2].PlanePositionSequence[0]
+    position.ImagePositionPatient[2] += 2.5 * SHAPE[0]
+
+
+def _mirror(seg):
+    plane = seg.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    plane.ImageOrientationPatient = [-1, 0, 0, 0, 1, 0]
+
+
+def _swap_spacings(seg):
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    measures.PixelSpacing = measures.PixelSpacing[::-1]
+
+
+def _lose_a_frame(seg):
+    del seg.PerFrameFunctionalGroupsSequence[-1]
+    seg.NumberOfFrames -= 1
+
+
+def _miscount_frames(seg):
+    seg.NumberOfFrames -= 1
+
+
+def _repeat_a_frame(seg):
+    groups = seg.PerFrameFunctionalGroupsSequence
+    groups[1].PlanePositionSequence = groups[0].PlanePositionSequence
+
+
+def _rename_a_frame(seg):
+    item = seg.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0]
+    item.ReferencedSegmentNumber = 2
+
+
+def _rename_a_segment(seg):
+    seg.SegmentSequence[0].SegmentLabel = "Liver"
+
+
+def _number_an_unknown_segment(seg):
+    item = seg.PerFrameFunctionalGroupsSequence[0].SegmentIdentificationSequence[0]
+    item.ReferencedSegmentNumber = 99
+
+
+def _forget_a_position(seg):
+    del seg.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence
+
+
+def _cut_the_pixels(seg):
+    seg.PixelData = seg.PixelData[:-70]
+
+
+def _turn_the_matrix(seg):
+    seg.Rows, seg.Columns = seg.Columns, seg.Rows
+
+
+DAMAGES = {
+    _turn_a_bit: "not its segment's|voxels of segment",
+    _swap_positions: "not its segment's",
+    _move_in_plane: "frame 3 lies beside the grid",
+    _lift_off_the_stack: "frame 3 lies on no slice",
+    _mirror: "beside the grid",
+    _swap_spacings: "beside the grid",
+    _lose_a_frame: "voxels of segment 3",
+    _miscount_frames: "frames, .* described",
+    _repeat_a_frame: "two frames of one segment",
+    _rename_a_frame: "not its segment's|two frames",
+    _rename_a_segment: "described as other organs",
+    _number_an_unknown_segment: "segment 99, which is not",
+    _forget_a_position: "its frames cannot be read",
+    _cut_the_pixels: "end before the last frame",
+    _turn_the_matrix: "frames of 27 x 20",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_round_trip_sees(damage, tmp_path):
     stack = stack_of(write_single_frames(tmp_path))
     labels = blobs(SHAPE, range(1, 4))
     path = encoded(stack, labels, tmp_path)[ResultKind.SEG]
     volume = Volume(voxels=np.zeros(SHAPE, np.int16), geometry=stack.geometry, modality="CT")
     segments = found_segments(resolve(measure(labels, volume, model()), "M"))
-    check_seg(path.read_bytes(), labels, segments, stack.geometry)
+    check_seg(path, labels, segments, stack.geometry)
     seg = pydicom.dcmread(path)
-    damaged(how, seg)
+    damage(seg)
     seg.save_as(path)
+    with pytest.raises(RoundTripMismatch, match=DAMAGES[damage]):
+        check_seg(path, labels, segments, stack.geometry)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.97])
+def test_round_trip_sees_a_file_that_ends_early(share, tmp_path):
+    stack = stack_of(write_single_frames(tmp_path))
+    labels = blobs(SHAPE, range(1, 4))
+    path = encoded(stack, labels, tmp_path)[ResultKind.SEG]
+    volume = Volume(voxels=np.zeros(SHAPE, np.int16), geometry=stack.geometry, modality="CT")
+    segments = found_segments(resolve(measure(labels, volume, model()), "M"))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(RoundTripMismatch):
-        check_seg(path.read_bytes(), labels, segments, stack.geometry)
+        check_seg(path, labels, segments, stack.geometry)
 
 
 def test_round_trip_sees_a_value_that_no_segment_has(tmp_path):
@@ -299,7 +390,7 @@ def test_two_processes_write_the_same_bytes(write, tmp_path):
     for name, zone in (("first", "UTC"), ("second", "Asia/Tokyo")):
         subprocess.run(
             [sys.executable, "-c", ENCODE_AGAIN, here, tmp_path, name],
-            check=True, env={"TZ": zone, "PYTHONHASHSEED": str(len(name))},
+            check=True, env={**os.environ, "TZ": zone, "PYTHONHASHSEED": str(len(name))},
         )  # fmt: skip
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / name / "job" / "1").iterdir()}
                      for name in ("first", "second"))  # fmt: skip
