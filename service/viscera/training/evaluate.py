@@ -1,18 +1,20 @@
-"""How well a package does on phantoms that it has not seen, beside a classifier of HU alone."""
+"""How well a package does on what it has not seen: phantoms, and people whom nobody trained on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from viscera.domain.models import Model
+from viscera.domain.models import Model, Normalisation, NormalisationScheme
 from viscera.domain.organs import AMOS
 from viscera.domain.volumes import Volume
 from viscera.phantom import Phantom, Scan, make_phantom
+from viscera.postprocess import postprocess
 from viscera.segment import segment
 from viscera.segment.engine import Engine
+from viscera.training.folder import VALUES, Folder, organ_name
 from viscera.training.recipe import HELD_OUT_SEED
-from viscera.volume import prepare, to_axes
+from viscera.volume import prepare, read_volume, to_axes
 
 _LEAST_ML = 0.5
 """Less of an organ in the field of view is not counted."""
@@ -47,10 +49,11 @@ def unseen(count: int, seed: int = HELD_OUT_SEED) -> Iterable[Phantom]:
 
 
 def segment_volume(volume: Volume, model: Model, engine: Engine) -> np.ndarray:
-    """Return the label map on `volume`'s grid, by the service's own way."""
+    """Return the label map on `volume`'s grid, by the service's own way, pieces taken away too."""
     labels = np.zeros(volume.geometry.shape, np.uint8)
     out = to_axes(labels, volume.geometry.axes, model.axes)
     segment(prepare(volume, model).image, model, engine, out, lambda _: None)
+    postprocess(labels, volume, model)
     return labels
 
 
@@ -60,17 +63,41 @@ def mirror(phantom: Phantom) -> Phantom:
     return replace(phantom, volume=volume, labels=phantom.labels[:, :, ::-1])
 
 
-def dice_by_organ(found: np.ndarray, phantom: Phantom) -> dict[str, float]:
-    """Return Dice of the organs that `phantom` shows."""
-    both = np.bincount(phantom.labels[found == phantom.labels], minlength=16).astype(float)
-    sizes = np.bincount(found.ravel(), minlength=16) + np.bincount(
-        phantom.labels.ravel(), minlength=16
-    )
+def dice_by_organ(found: np.ndarray, labels: np.ndarray, voxel_ml: float) -> dict[str, float]:
+    """Return Dice of the organs of which `labels` shows half a millilitre or more."""
+    both = np.bincount(labels[found == labels], minlength=16).astype(float)
+    true = np.bincount(labels.ravel(), minlength=16)
+    sizes = np.bincount(found.ravel(), minlength=16) + true
     return {
-        label.name: 2 * both[label.value] / sizes[label.value]
+        label.name: float(2 * both[label.value] / sizes[label.value])
         for label in AMOS
-        if phantom.true_ml[label.name] >= _LEAST_ML
+        if true[label.value] * voxel_ml >= _LEAST_ML
     }
+
+
+def held_out(folder: Folder, model: Model, engine: Engine) -> dict[str, dict[str, float]]:
+    """Return Dice by volume of `folder` and organ, each volume on its own grid, as it comes.
+
+    A modality that `model` was not made for is z-scored, to see what it makes of it.
+    """
+    values = np.zeros(256, np.uint8)
+    for value, name in folder.names.items():
+        values[value] = VALUES.get(organ_name(name), 0)
+    scores = {}
+    for name, image, labels in folder.pairs():
+        volume = read_volume(image, folder.modalities.get(name, "CT"))
+        truth = values[read_volume(labels, "CT").voxels]
+        found = segment_volume(volume, accepting(model, volume.modality), engine)
+        scores[name] = dice_by_organ(found, truth, volume.geometry.voxel_ml)
+    return scores
+
+
+def accepting(model: Model, modality: str) -> Model:
+    """Return `model`, made to take `modality` with z-scored intensities if it did not."""
+    if modality in model.normalisation:
+        return model
+    scored = (Normalisation(scheme=NormalisationScheme.ZSCORE),)
+    return replace(model, normalisation={**model.normalisation, modality: scored})
 
 
 class HuClassifier:
@@ -121,11 +148,11 @@ def evaluate(
     count = 0
     for phantom in phantoms:
         count += 1
-        network.add(dice_by_organ(segment_volume(phantom.volume, model, engine), phantom))
+        network.add(_score(segment_volume(phantom.volume, model, engine), phantom))
         for rival, means in zip(rivals, by_rival, strict=True):
-            means.add(dice_by_organ(rival.segment(phantom.volume), phantom))
+            means.add(_score(rival.segment(phantom.volume), phantom))
         swapped = mirror(phantom)
-        mirrored.add(dice_by_organ(segment_volume(swapped.volume, model, engine), swapped))
+        mirrored.add(_score(segment_volume(swapped.volume, model, engine), swapped))
     first, second = (means.result() for means in by_rival)
     return Scores(
         network=network.result(),
@@ -133,6 +160,10 @@ def evaluate(
         mirrored=mirrored.result(),
         phantoms=count,
     )
+
+
+def _score(found: np.ndarray, phantom: Phantom) -> dict[str, float]:
+    return dice_by_organ(found, phantom.labels, phantom.volume.geometry.voxel_ml)
 
 
 class _Means:

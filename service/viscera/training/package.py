@@ -1,99 +1,119 @@
 """The package: manifest, network, golden tile, and a card with what was measured."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from viscera.domain.models import Golden, Model
-from viscera.domain.organs import AMOS
-from viscera.models import write_package
-from viscera.phantom import Scan, make_phantom
+from viscera.models import load_model, write_package
+from viscera.phantom import Phantom, Scan, make_phantom
 from viscera.segment import golden
 from viscera.segment.onnx_cpu import OnnxCpuEngine
-from viscera.training.evaluate import Scores, evaluate, unseen
-from viscera.training.recipe import AXES, NORMALISATION, Recipe
+from viscera.training.card import Measured, labelled_card, phantom_card
+from viscera.training.evaluate import Scores, evaluate, held_out, unseen
+from viscera.training.folder import Folder
+from viscera.training.recipe import AXES, NORMALISATION, PHANTOM, Recipe
 
-NAME, VERSION = "abdomen15-phantom", "1"
+VERSION = "1"
 _GOLDEN_SEED = 15
+_PHANTOMS = 12
 _ANCHORS = ("liver", "spleen", "right kidney", "left kidney", "aorta", "stomach")
 
-_CARD = """# {name}/{version}
 
-A demonstration network for the fifteen organs of AMOS. **It has seen no patient**: every image it
-learnt from was drawn by `viscera.phantom`. It shows that the service works, not that the network
-does.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """What a package was made by and from.
 
-- **Grade**: demonstration. NOT FOR CLINICAL USE. It must not be used for patients, for research on
-  patients' images, or to judge how well such a task can be solved.
-- **Intended use**: the demo and the tests of this project.
-- **Input**: CT, {spacing} mm, axes {axes}, HU clipped to [{lower:g}, {upper:g}] and divided by
-  {sd:g}; patch {patch}.
-- **Network**: 3-D U-Net, {channels} features, instance norm, leaky ReLU; {size:.1f} MB of float32.
-- **Training data**: {pool} phantoms of seed {seed}, {distractors:.0%} of them without an abdomen;
-  habitus 0.72 to 1.3, four contrast phases, noise of 15 to 28 HU, whole and cut fields of view. No
-  mirroring.
-- **Training**: {steps} steps of {batch} patches on two shared CPU cores. The rate followed the
-  clock; `python -m viscera.training --seed {seed} --steps {steps} --repo model_repo` is the same
-  recipe by steps, and reproducible.
-- **Licence**: Apache-2.0, as the code that drew the data and made the weights.
+    Parameters
+    ----------
+    known, held_out
+        Labelled volumes that were trained on, and those of other people; None where there are
+        none.
+    kinds
+        How many volumes of each kind the pool held.
+    """
 
-## Accuracy
-
-Mean Dice over {phantoms} phantoms with seeds that training never draws, on grids of 2.5 to 5 mm
-slices and 2 mm pixels, through the service's own path. *HU classifier* is Bayes on a histogram of
-HU, fitted on training phantoms, with the better of two priors for each organ: what brightness
-alone gives away. *Mirrored* is the network on the same phantoms with left and right exchanged: it
-should lose, for it must know the sides.
-
-| organ | network | HU classifier | network, mirrored |
-|---|---|---|---|
-{rows}
-| **mean** | **{mean:.2f}** | **{hu_mean:.2f}** | **{mirrored_mean:.2f}** |
-
-On real CT expect far less, and wrong organs with confidence: no measurement on patients belongs
-here, because none would make it fit for use.
-"""
+    recipe: Recipe
+    steps: int
+    known: Folder | None = None
+    held_out: Folder | None = None
+    kinds: str = ""
 
 
-def build_package(repo: Path, onnx: bytes, recipe: Recipe, steps: int, out: Path) -> Model:
+def build_package(repo: Path, onnx: bytes, training: Training, out: Path) -> Model:
     """Evaluate the network and write its package into `repo`.
 
     Parameters
     ----------
     repo
-        Model repository that gets ``abdomen15-phantom/1``.
+        Model repository that gets ``<recipe's name>/1``. If it holds the phantoms' network, that
+        one is measured beside a network of labelled volumes.
     onnx
         The exported network.
-    recipe, steps
-        What it was made by, for the card.
     out
         Working folder; the package without scores is written there first.
     """
-    draft = write_package(
-        out / "model_repo" / NAME / VERSION,
-        _manifest(recipe, "not measured yet"),
-        onnx=onnx,
-        make_golden=_make_golden,
-        card="draft",
+    recipe = training.recipe
+    draft = _write(out / "model_repo", onnx, training, "not measured yet", "draft")
+    own = _measure(draft, training)
+    if training.known is None:
+        card = phantom_card(recipe, VERSION, training.steps, own.phantoms, len(onnx))
+        return _write(repo, onnx, training, _accuracy(own), card)
+    measured = {recipe.name: own}
+    if (repo / PHANTOM.name).is_dir():
+        measured[PHANTOM.name] = _measure(load_model(repo, PHANTOM.name), training)
+    card = labelled_card(
+        recipe,
+        VERSION,
+        training.steps,
+        len(onnx),
+        known=training.known,
+        kinds=training.kinds,
+        measured=measured,
     )
-    engine = OnnxCpuEngine(draft, threads=0, tile_batch=1)
-    scores = evaluate(draft, engine, _known(recipe), unseen(12))
-    engine.close()
-    accuracy = (
-        f"mean Dice {Scores.mean(scores.network):.2f} on {scores.phantoms} unseen phantoms "
-        f"(HU classifier {Scores.mean(scores.hu_classifier):.2f}); never measured on patients"
-    )
+    return _write(repo, onnx, training, _accuracy(own), card)
+
+
+def _write(repo: Path, onnx: bytes, training: Training, accuracy: str, card: str) -> Model:
     return write_package(
-        repo / NAME / VERSION,
-        _manifest(recipe, accuracy),
+        repo / training.recipe.name / VERSION,
+        _manifest(training, accuracy),
         onnx=onnx,
         make_golden=_make_golden,
-        card=_card(recipe, steps, scores, len(onnx)),
+        card=card,
     )
 
 
-def _known(recipe: Recipe) -> Any:
+def _measure(model: Model, training: Training) -> Measured:
+    engine = OnnxCpuEngine(model, threads=0, tile_batch=1)
+    try:
+        people = held_out(training.held_out, model, engine) if training.held_out else {}
+        phantoms = evaluate(model, engine, _known(training.recipe), unseen(_PHANTOMS))
+    finally:
+        engine.close()
+    return Measured(phantoms=phantoms, held_out=people)
+
+
+def _accuracy(measured: Measured) -> str:
+    """Return one sentence for the manifest."""
+    scores = measured.phantoms
+    phantoms = (
+        f"mean Dice {Scores.mean(scores.network):.2f} on {scores.phantoms} unseen phantoms "
+        f"(HU classifier {Scores.mean(scores.hu_classifier):.2f})"
+    )
+    if not measured.held_out:
+        return f"{phantoms}; never measured on patients"
+    people = (
+        f"{Scores.mean(dice):.2f} over {len(dice)} organs of {name}"
+        for name, dice in measured.held_out.items()
+    )
+    return f"{phantoms}; on people not trained on: {', '.join(people)}"
+
+
+def _known(recipe: Recipe) -> Iterator[Phantom]:
     """Phantoms as training drew them, for the HU classifier."""
-    scan = Scan(spacing_mm=(recipe.spacing_mm,) * 3, matrix=(100, 100))
+    scan = Scan(spacing_mm=(4.0,) * 3, matrix=(100, 100))
     return (make_phantom(recipe.seed * 10_000 + number, scan) for number in range(24))
 
 
@@ -105,16 +125,13 @@ def _make_golden(model: Model) -> Golden:
         engine.close()
 
 
-def _manifest(recipe: Recipe, accuracy: str) -> dict[str, Any]:
-    n = NORMALISATION
+def _manifest(training: Training, accuracy: str) -> dict[str, Any]:
+    recipe, n = training.recipe, NORMALISATION
     return {
         "format": 1,
-        "name": NAME,
+        "name": recipe.name,
         "version": VERSION,
-        "grade": "demonstration",
-        "licence": "Apache-2.0",
-        "intended_use": "Demonstration on phantoms. Must not be used for patients.",
-        "training_data": f"{recipe.pool} phantoms of seed {recipe.seed}; no patient.",
+        **_provenance(training),
         "accuracy": accuracy,
         "input": {
             "modalities": ["CT"],
@@ -136,32 +153,37 @@ def _manifest(recipe: Recipe, accuracy: str) -> dict[str, Any]:
     }
 
 
-def _card(recipe: Recipe, steps: int, scores: Scores, size_bytes: int) -> str:
-    rows = (
-        f"| {label.name} | {scores.network[label.name]:.2f} "
-        f"| {scores.hu_classifier[label.name]:.2f} | {scores.mirrored[label.name]:.2f} |"
-        for label in AMOS
-        if label.name in scores.network
-    )
-    return _CARD.format(
-        name=NAME,
-        version=VERSION,
-        spacing=f"{recipe.spacing_mm:g}",
-        axes=AXES,
-        lower=NORMALISATION.lower,
-        upper=NORMALISATION.upper,
-        sd=NORMALISATION.sd,
-        patch=" x ".join(map(str, recipe.patch_size)),
-        channels=", ".join(map(str, recipe.channels)),
-        size=size_bytes / 1e6,
-        pool=recipe.pool,
-        seed=recipe.seed,
-        distractors=recipe.distractors,
-        steps=steps,
-        batch=recipe.batch,
-        phantoms=scores.phantoms,
-        rows="\n".join(rows),
-        mean=Scores.mean(scores.network),
-        hu_mean=Scores.mean(scores.hu_classifier),
-        mirrored_mean=Scores.mean(scores.mirrored),
-    )
+def _provenance(training: Training) -> dict[str, Any]:
+    """Return grade, licence, use and data, and what a weak network on people needs besides."""
+    recipe = training.recipe
+    if training.known is None:
+        return {
+            "grade": "demonstration",
+            "licence": "Apache-2.0",
+            "intended_use": "Demonstration on phantoms. Must not be used for patients.",
+            "training_data": f"{recipe.pool} phantoms of seed {recipe.seed}; no patient.",
+        }
+    count = len(list(training.known.pairs()))
+    return {
+        "grade": "research",
+        "licence": training.known.licence,
+        "intended_use": "To try the service on CT, and to train further. Not for clinical use.",
+        "training_data": (
+            f"{recipe.pool} volumes of seed {recipe.seed}, made from {count} labelled "
+            f"({training.known.description}) and from phantoms."
+        ),
+        "postprocess": {
+            "inside_body": True,
+            "sides": True,
+            "max_pieces": 1,
+            # Hollow and winding organs fall into pieces that belong to them.
+            "max_pieces_of": {
+                "stomach": 2,
+                "pancreas": 3,
+                "duodenum": 3,
+                "aorta": 3,
+                "postcava": 3,
+            },
+            "min_share": 0.1,
+        },
+    }

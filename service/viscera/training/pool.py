@@ -1,47 +1,95 @@
-"""Phantoms on disk, drawn by processes, and patches out of them. No mirroring: sides matter."""
+"""Training volumes on disk, drawn by processes, and patches out of them.
+
+No mirroring: sides matter.
+"""
 
 import multiprocessing
+from collections import Counter
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from viscera.phantom import Scan, make_distractor, make_phantom
-from viscera.training.recipe import HELD_OUT_SEED, NORMALISATION, Recipe
+from viscera.errors import InvalidRequest
+from viscera.training.draw import Sources
+from viscera.training.folder import open_folder
+from viscera.training.labelled import read_labelled
+from viscera.training.recipe import NORMALISATION, VALIDATION_FROM, Recipe
 
 
-def random_scan(rng: np.random.Generator, spacing_mm: float) -> Scan:
-    """Draw a field of view, coverage and sharpness on the network's grid."""
-    side = int(rng.choice((88, 100, 112)))
-    return Scan(
-        spacing_mm=(spacing_mm,) * 3,
-        matrix=(side, side),
-        coverage=None if rng.random() < 0.7 else (-235.0, 265.0),
-        edge_mm=float(rng.uniform(1.2, 4.5)),
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class Patch:
+    """One patch: (z, y, x) float32 input, uint8 labels, and what `UNSURE` may be in it."""
+
+    image: np.ndarray
+    labels: np.ndarray
+    unlabelled: tuple[int, ...]
 
 
-def draw_into(folder: Path, recipe: Recipe, number: int) -> None:
-    """Draw phantom `number` of the pool unless it is there."""
-    path = folder / f"{number:05d}.npz"
-    if path.exists():
+def fill_pool(folder: Path, recipe: Recipe, data: Path | None, processes: int) -> None:
+    """Draw what the pool lacks, for training and for validation, in `processes` processes.
+
+    Raises
+    ------
+    InvalidRequest
+        If the recipe wants more than phantoms and `data` is None or holds no labelled volume.
+    """
+    if recipe.phantoms < 1 and data is None:
+        raise InvalidRequest(f"the recipe of {recipe.name} needs --data, a folder of labelled CT")
+    if recipe.pool > VALIDATION_FROM:
+        raise InvalidRequest(f"a pool holds at most {VALIDATION_FROM} volumes")
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [n for n in (*training(recipe), *validation(recipe)) if not _path(folder, n).exists()]
+    if not missing:
         return
-    seed = recipe.seed * 10_000 + number
-    if seed >= HELD_OUT_SEED:
-        raise ValueError(f"seed {seed} is held out for evaluation; use a smaller --seed")
-    rng = np.random.default_rng((seed, 1))
-    make = make_distractor if rng.random() < recipe.distractors else make_phantom
-    phantom = make(seed, random_scan(rng, recipe.spacing_mm))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, initializer=_prepare, initargs=(recipe, data)) as pool:
+        for _ in pool.imap_unordered(partial(_draw_into, folder), missing, chunksize=4):
+            pass  # a failure in a child is raised here
+
+
+def training(recipe: Recipe) -> range:
+    """Return the pool's numbers for training."""
+    return range(recipe.pool)
+
+
+def validation(recipe: Recipe) -> range:
+    """Return the pool's numbers for the curves."""
+    return range(VALIDATION_FROM, VALIDATION_FROM + recipe.validation)
+
+
+_sources: Sources  # of a drawing process
+
+
+def _prepare(recipe: Recipe, data: Path | None) -> None:
+    global _sources
+    volumes = []
+    if data and recipe.phantoms < 1:
+        volumes = read_labelled(open_folder(data), recipe.spacing_mm)
+    _sources = Sources.prepare(recipe, volumes)
+
+
+def _draw_into(folder: Path, number: int) -> None:
+    drawn = _sources.draw(_sources.recipe.seed * 10_000 + number)
+    path = _path(folder, number)
     part = path.with_suffix(".part.npz")
-    np.savez(part, hu=phantom.volume.voxels, labels=phantom.labels)
+    unlabelled = np.array(drawn.unlabelled, np.uint8)
+    np.savez(part, hu=drawn.hu, labels=drawn.labels, unlabelled=unlabelled, kind=str(drawn.kind))
     part.rename(path)
 
 
-def fill_pool(folder: Path, recipe: Recipe, processes: int) -> None:
-    """Draw what the pool lacks, in `processes` processes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        pool.map(partial(draw_into, folder, recipe), range(recipe.pool), chunksize=4)
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"{number:05d}.npz"
+
+
+def kinds(folder: Path, numbers: range) -> str:
+    """Return how many volumes of each kind there are, for people."""
+    found: Counter[str] = Counter()
+    for number in numbers:
+        with np.load(_path(folder, number)) as file:
+            found[str(file["kind"])] += 1
+    return ", ".join(f"{count} {kind}" for kind, count in found.most_common())
 
 
 def normalise(hu: np.ndarray) -> np.ndarray:
@@ -54,28 +102,39 @@ def normalise(hu: np.ndarray) -> np.ndarray:
 class Patches:
     """An endless supply of random patches from the pool, which is held in memory."""
 
-    def __init__(self, folder: Path, recipe: Recipe) -> None:
+    def __init__(self, folder: Path, recipe: Recipe, numbers: range) -> None:
         self._patch = np.array(recipe.patch_size)
         self._volumes = []
-        for number in range(recipe.pool):
-            with np.load(folder / f"{number:05d}.npz") as file:
-                self._volumes.append((file["hu"], file["labels"]))
+        for number in numbers:
+            with np.load(_path(folder, number)) as file:
+                unlabelled = tuple(file["unlabelled"].tolist())
+                self._volumes.append((file["hu"], file["labels"], unlabelled))
 
-    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return (z, y, x) float32 input and uint8 labels of one patch."""
-        hu, labels = self._volumes[rng.integers(len(self._volumes))]
+    def draw(self, rng: np.random.Generator) -> Patch:
+        """Return a random patch, its intensities varied."""
+        return self._cut(int(rng.integers(len(self._volumes))), rng, vary=True)
+
+    def fixed(self, seed: int) -> list[Patch]:
+        """Return one patch of every volume, the same for the same seed."""
+        rng = np.random.default_rng(seed)
+        return [self._cut(number, rng, vary=False) for number in range(len(self._volumes))]
+
+    def _cut(self, number: int, rng: np.random.Generator, *, vary: bool) -> Patch:
+        hu, labels, unlabelled = self._volumes[number]
         start = self._start(rng, labels)
         at = tuple(
             slice(max(s, 0), s + p) for s, p in zip(start.tolist(), self._patch, strict=True)
         )
-        image = normalise(_vary(hu[at].astype(np.float32), rng))
-        return self._pad(image, start), self._pad(labels[at], start)
+        part = hu[at].astype(np.float32)
+        image = normalise(_vary(part, rng) if vary else part)
+        return Patch(self._pad(image, start), self._pad(labels[at], start), unlabelled)
 
     def _start(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
         """Return the patch's corner: around some organ's voxel half of the time."""
         room = np.array(labels.shape) - self._patch
         if rng.random() < 0.5:
-            wanted = rng.permutation(np.flatnonzero(np.bincount(labels.ravel(), minlength=16)[1:]))
+            counts = np.bincount(labels.ravel(), minlength=16)[1:16]
+            wanted = rng.permutation(np.flatnonzero(counts))
             if len(wanted):
                 voxels = np.flatnonzero(labels == wanted[0] + 1)
                 middle = np.array(np.unravel_index(rng.choice(voxels), labels.shape))

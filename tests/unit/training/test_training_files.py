@@ -1,0 +1,81 @@
+"""The pool, the curves and the scores: what a run leaves on disk, and how it is judged."""
+
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from viscera.domain.organs import AMOS
+from viscera.errors import InvalidRequest
+from viscera.training import pool
+from viscera.training.curves import Curves
+from viscera.training.draw import Sources
+from viscera.training.evaluate import dice_by_organ
+from viscera.training.labelled import LabelledVolume
+from viscera.training.recipe import REFERENCE, VALIDATION_FROM
+
+
+@pytest.fixture
+def filled(tmp_path: Path, volume: LabelledVolume, monkeypatch: pytest.MonkeyPatch) -> Path:
+    recipe = replace(REFERENCE, spacing_mm=6.0, phantoms=0.0)
+    monkeypatch.setattr(pool, "_sources", Sources.prepare(recipe, [volume]), raising=False)
+    for number in (0, 1, 2, VALIDATION_FROM):
+        pool._draw_into(tmp_path, number)
+    return tmp_path
+
+
+def test_patches_have_the_patch_s_size_and_repeat_by_seed(filled: Path) -> None:
+    recipe = replace(REFERENCE, pool=3, validation=1, patch_size=(48, 64, 80))
+    patches = pool.Patches(filled, recipe, pool.training(recipe))
+    for seed in range(8):
+        one, other = (patches.draw(np.random.default_rng(seed)) for _ in range(2))
+        assert one.image.shape == one.labels.shape == (48, 64, 80)
+        assert np.array_equal(one.image, other.image)
+        assert one.image.dtype == np.float32
+        assert 5 in one.unlabelled
+    (check,) = pool.Patches(filled, recipe, pool.validation(recipe)).fixed(1)
+    (again,) = pool.Patches(filled, recipe, pool.validation(recipe)).fixed(1)
+    assert np.array_equal(check.image, again.image)
+    assert sum(int(word) for word in pool.kinds(filled, range(3)).split() if word.isdigit()) == 3
+
+
+def test_a_recipe_that_needs_people_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="--data"):
+        pool.fill_pool(tmp_path, REFERENCE, None, 1)
+
+
+def test_curves_are_a_picture_and_go_on_where_a_run_was_cut_off(tmp_path: Path) -> None:
+    curves = Curves(tmp_path)
+    curves.trained(50, 1.5, 0.9)
+    curves.validated(100, [0.5, *[math.nan] * 14])
+    curves.trained(150, 1.0, 0.8)
+    curves.validated(200, [0.7, *[math.nan] * 14])
+    again = Curves(tmp_path)
+    again.resume(100)
+    again.validated(120, [0.6] * 15)
+    rows = (tmp_path / "curves.csv").read_text().splitlines()[1:]
+    assert [float(row.split(",")[0]) for row in rows] == [50, 100, 120]
+    picture = ET.fromstring((tmp_path / "curves.svg").read_text())
+    lines = picture.findall("{http://www.w3.org/2000/svg}polyline")
+    mean = lines[-1].attrib["points"].split()
+    assert len(lines) == len(AMOS) + 3
+    assert [float(point.split(",")[1]) for point in mean] == pytest.approx(
+        [20 + 320 * 0.5, 20 + 320 * 0.4]
+    )
+
+
+def test_dice_is_what_itk_says() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.integers(0, 16, (6, 20, 20)).astype(np.uint8)
+    found = np.where(rng.random(truth.shape) < 0.7, truth, 3).astype(np.uint8)
+    judge = sitk.LabelOverlapMeasuresImageFilter()
+    judge.Execute(sitk.GetImageFromArray(found), sitk.GetImageFromArray(truth))
+    ours = dice_by_organ(found, truth, voxel_ml=1.0)
+    assert len(ours) == 15
+    for label in AMOS:
+        assert ours[label.name] == pytest.approx(judge.GetDiceCoefficient(label.value))
+    assert dice_by_organ(found, truth, voxel_ml=0.001) == {}  # too little to count
