@@ -10,7 +10,7 @@ from typing import TypeAlias
 from viscera import __version__, log
 from viscera.config import LogSettings, Settings, describe_settings, load_settings
 from viscera.domain.models import Profile
-from viscera.errors import InvalidRequest, ServiceError
+from viscera.errors import InvalidRequest, ModelNotFound, ServiceError
 
 _CONFIG_PLACES = (Path("viscera.toml"), Path("/etc/viscera/viscera.toml"))
 
@@ -30,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.configure(LogSettings(level="error", format="text"), "cli")
         command: Command = options.command
         return command(options, settings)
+    except ModelNotFound as error:
+        repo = settings.models.repo.absolute()
+        return _complain(f"{error.reason}: {error}; models.repo is {repo}")
     except ServiceError as error:
         return _complain(f"{error.reason}: {error}")
     except KeyboardInterrupt:
@@ -131,7 +134,7 @@ def _add_segment(commands: _Commands) -> None:
         "--profile", choices=("exact", "fast"), help="of the input's resampling; default: settings"
     )
     segment.add_argument(
-        "--modality", choices=("CT", "MR"), default="CT", help="of a volume that is not DICOM"
+        "--modality", choices=("CT", "MR"), help="of a volume that is not DICOM (default: CT)"
     )
     segment.set_defaults(command=_segment)
 
@@ -180,7 +183,10 @@ def _add_jobs(commands: _Commands) -> None:
     deliver.add_argument("--to", default="", metavar="NAME", help="one destination; default: all")
     deliver.set_defaults(command=_jobs_deliver)
     why = commands.add_parser("why", help="what became of a series, and because of what")
-    why.add_argument("series_uid", metavar="SERIES_UID")
+    why.add_argument(
+        "series_uid", nargs="?", default="", metavar="SERIES_UID", help="default: the latest series"
+    )
+    why.add_argument("--limit", type=_whole, default=20, help="how many (default: 20)")
     why.set_defaults(command=_why)
 
 
@@ -244,7 +250,7 @@ def _segment(options: argparse.Namespace, settings: Settings) -> int:
     models = settings.models.model_copy(update={k: v for k, v in changed.items() if v})
     settings = settings.model_copy(update={"models": models})
     return offline.segment_input(
-        options.input, options.out, settings, model=options.model, modality=options.modality
+        options.input, options.out, settings, model=options.model, modality=options.modality or ""
     )
 
 
@@ -351,22 +357,18 @@ def _jobs_deliver(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _why(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera.jobs.text import describe_submission
     from viscera.roles.parts import opened_store
 
-    found = False
     with opened_store(settings) as store:
-        for submission, choices, refusal in store.why(options.series_uid):
-            found = True
-            print(
-                f"version {submission.version} from {submission.principal}: {submission.state}, "
-                f"{len(submission.paths)} instances"
-            )
-            if refusal:
-                print(f"  refused  {refusal}")
-            for choice in choices:
-                model = f" with {choice.model}" if choice.model else ""
-                print(f"  {choice.what:<9}{choice.frames} frames{model}: {choice.because}")
-    return 0 if found else _nothing(f"no instance of series {options.series_uid} was received")
+        found = store.why(options.series_uid, options.limit)
+    for submission, choices, refusal in found:
+        for line in describe_submission(submission, choices, refusal):
+            print(line)
+    if found:
+        return 0
+    named = f"no instance of series {options.series_uid} was received"
+    return _nothing(named if options.series_uid else "no series was received yet")
 
 
 def _config_check(options: argparse.Namespace, settings: Settings) -> int:

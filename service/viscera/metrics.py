@@ -107,6 +107,12 @@ class Metrics:
             ("outcome",),
             registry=self.registry,
         )
+        self.stacks = Counter(
+            "viscera_stacks_total",
+            "Stacks of slices by what was decided; a series that is refused whole counts as one.",
+            ("decision", "reason"),
+            registry=self.registry,
+        )
         self.organ_volume = Histogram(
             "viscera_organ_volume_milliliters",
             "Volumes of found organs.",

@@ -1,6 +1,7 @@
 """Commands that need no service: `segment`, `model check`, `config check`."""
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -32,7 +33,7 @@ _SHARES = {"decode": 10, "prepare": 5, "segment": 70, "measure": 5, "encode": 10
 
 
 def segment_input(
-    sources: Sequence[Path], out: Path, settings: Settings, *, model: str = "", modality: str = "CT"
+    sources: Sequence[Path], out: Path, settings: Settings, *, model: str = "", modality: str = ""
 ) -> int:
     """Segment what `sources` hold into `out`; return the exit status.
 
@@ -48,7 +49,7 @@ def segment_input(
     model
         ``name`` or ``name/version``; empty: rules or default.
     modality
-        Of a volume that is not DICOM.
+        Of a volume that is not DICOM; empty: CT, and the user is told.
 
     Returns
     -------
@@ -61,8 +62,10 @@ def segment_input(
     if 0 < len(volumes) < len(sources):
         raise InvalidRequest("the channels are DICOM and other volumes; give one kind")
     if volumes:
+        if not modality:
+            tqdm.write("taken as CT, for the file does not say; --modality MR if it is MR")
         with closing(_pipeline(settings)) as pipeline:
-            return _segment_volume(pipeline, volumes, out, settings, model, modality)
+            return _segment_volume(pipeline, volumes, out, settings, model, modality or "CT")
     groups = [_by_series(source) for source in sources]
     with closing(_pipeline(settings)) as pipeline:
         if len(groups) > 1:
@@ -217,7 +220,8 @@ def _by_series(source: Path) -> dict[str, list[Path]]:
                 raise type(error)(f"{path}: {error}") from error
     if not groups:
         raise InvalidRequest(
-            f"{source}: no DICOM file here, and not one of {', '.join(VOLUME_SUFFIXES)}"
+            f"{source}: no DICOM file here; of other volumes ({', '.join(VOLUME_SUFFIXES)}) "
+            "name one file"
         )
     return groups
 
@@ -303,6 +307,8 @@ def _tell(uid: str, plan: Plan) -> None:
 
 
 def _tell_outcome(outcome: Outcome, folder: Path) -> None:
+    for organ in json.loads((folder / "volumes.json").read_text())["organs"]:
+        tqdm.write(f"{organ['title']:<22}{organ['volume_ml'] or 0:>9.1f} mL  {organ['presence']}")
     tqdm.write(f"verdict: {outcome.verdict.decision}")
     for reason in outcome.verdict.reasons:
         tqdm.write(f"  {reason}")

@@ -277,7 +277,7 @@ def require_modality(model: Model, modality: str) -> None:
     if modality not in model.modalities:
         raise NoModelForSeries(
             f"model {model.full_name} is for {' and '.join(model.modalities)}, the series is "
-            f"{modality}; name another model in series.rules"
+            f"{modality}; name another model (series.rules; for `viscera segment`, --model)"
         )
 
 

@@ -302,8 +302,10 @@ def test_jobs_and_why(succeeds, tmp_path: Path) -> None:
     assert line.split() == [job.id, "2026-03-01", "12:00:31", "queued", "band/1"]
     assert f"job         {job.id}" in succeeds("jobs", "show", job.id)
     assert succeeds("jobs", "retry", job.id) == [f"{job.id} is queued"]
-    assert succeeds("why", job.series_uid) == [
-        "version 1 from pacs: closed, 3 instances",
+    assert succeeds("why", job.series_uid) == succeeds("why")
+    assert succeeds("why") == [
+        f"{job.series_uid}  2026-03-01 12:00:00 UTC",
+        "  version 1 from pacs: closed, 3 instances",
         "  segment  2 frames with band: rule liver matches",
         "  refuse   1 frames: gap",
     ]

@@ -11,6 +11,7 @@ from viscera.api.gate import Call
 from viscera.domain.jobs import Choice, Job, JobState
 from viscera.domain.sources import Submission, SubmissionState
 from viscera.errors import (
+    InvalidRequest,
     JobNotFound,
     JobStopped,
     NoModelForSeries,
@@ -82,9 +83,13 @@ class JobBook:
 
         Raises
         ------
+        InvalidRequest
+            If `handle` is empty.
         JobNotFound
             If there is none, or it is another principal's.
         """
+        if not handle:
+            raise InvalidRequest("job_id is empty; give that of `accepted`, or a job's own")
         submission = self._store.get_submission(handle, principal)
         if submission.state is SubmissionState.OPEN:
             return Planned(submission=submission, jobs=(), choices=(), refusal=None)

@@ -41,7 +41,7 @@ class ResultContext:
 
     def describe(self, what: str) -> str:
         """Return a SeriesDescription: the warning first, for lists cut their columns short."""
-        words = f"{what}, Viscera {self.model.full_name}"
+        words = f"{what}, {self.model.full_name}"
         return (f"{self.warning} - {words}" if self.warning else words)[:64]
 
 

@@ -1,6 +1,6 @@
 """What the other rooms ask of the job store."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -179,8 +179,10 @@ class QueryStore(Protocol):
     def deliver_again(self, job_id: str, addresses: Sequence[Address]) -> tuple[Delivery, ...]:
         """Queue what a done job made for `addresses` anew; what is under way stays as it is."""
 
-    def why(self, series_uid: str) -> Iterator[tuple[Submission, tuple[Choice, ...], str]]:
-        """For each submission of a series: choices, and its refusal or an empty string."""
+    def why(
+        self, series_uid: str = "", limit: int = 1000
+    ) -> tuple[tuple[Submission, tuple[Choice, ...], str], ...]:
+        """For each submission (of one series), newest last: choices, and its refusal or ""."""
 
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]:
         """All deliveries of one job."""

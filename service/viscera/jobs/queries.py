@@ -1,6 +1,6 @@
 """What doors and the command line ask."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -125,20 +125,31 @@ class Queries(Part):
             address(connection, self._time.now(), job_id, addresses)
         return self.deliveries(job_id)
 
-    def why(self, series_uid: str) -> Iterator[tuple[Submission, tuple[Choice, ...], str]]:
-        """For each submission of a series: choices, and its refusal or an empty string."""
+    def why(
+        self, series_uid: str = "", limit: int = 1000
+    ) -> tuple[tuple[Submission, tuple[Choice, ...], str], ...]:
+        """For each submission, newest last: choices, and its refusal or an empty string.
+
+        Parameters
+        ----------
+        series_uid
+            Only of this series; empty: of all.
+        limit
+            The newest so many.
+        """
         c = schema.submissions.c
-        query = select(schema.submissions).where(c.series_uid == series_uid).order_by(c.seq)
+        query = select(schema.submissions).order_by(c.seq.desc()).limit(limit)
+        if series_uid:
+            query = query.where(c.series_uid == series_uid)
         with self._db.read() as connection:
-            found = [
+            return tuple(
                 (
                     submission_of(row, paths_of(connection, row), self._spool_root),
                     _choices_of(connection, row.id),
                     row.refusal,
                 )
-                for row in connection.execute(query).all()
-            ]
-        yield from found
+                for row in reversed(connection.execute(query).all())
+            )
 
     def deliveries(self, job_id: str) -> tuple[Delivery, ...]:
         """All deliveries of one job."""

@@ -1,8 +1,9 @@
-"""A job as lines for people."""
+"""Jobs, deliveries and submissions as lines for people."""
 
 from collections.abc import Iterator, Sequence
 
-from viscera.domain.jobs import Delivery, Job, JobState
+from viscera.domain.jobs import Choice, Delivery, Job, JobState
+from viscera.domain.sources import Submission
 
 
 def describe_job(job: Job, deliveries: Sequence[Delivery]) -> Iterator[str]:
@@ -22,6 +23,23 @@ def describe_job(job: Job, deliveries: Sequence[Delivery]) -> Iterator[str]:
         yield f"result      {file.kind:<9}{file.path}  {file.size_bytes} bytes"
     for one in deliveries:
         yield describe_delivery(one)
+
+
+def describe_submission(
+    submission: Submission, choices: Sequence[Choice], refusal: str
+) -> Iterator[str]:
+    """Yield what was received of a series, and what was decided."""
+    series_uid = submission.series_uid or "no series yet"
+    yield f"{series_uid}  {submission.opened_at:%Y-%m-%d %H:%M:%S} UTC"
+    yield (
+        f"  version {submission.version} from {submission.principal}: {submission.state}, "
+        f"{len(submission.paths)} instances"
+    )
+    if refusal:
+        yield f"  refused  {refusal}"
+    for choice in choices:
+        model = f" with {choice.model}" if choice.model else ""
+        yield f"  {choice.what:<9}{choice.frames} frames{model}: {choice.because}"
 
 
 def describe_delivery(one: Delivery) -> str:

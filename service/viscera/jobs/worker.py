@@ -157,7 +157,10 @@ class WorkerLoop:
             self._store.release_submission(claim, counted=True)
         else:
             jobs = self._store.settle_submission(claim, plan.choices, plan.jobs, plan.refusal)
-            _log.info("submission_settled", jobs=len(jobs), refusal=plan.refusal.split(":")[0])
+            refused = [choice.reason for choice in plan.choices if choice.reason]
+            refused += [plan.refusal.split(":")[0]] if plan.refusal else []
+            tell = _log.warning if refused else _log.info
+            tell("submission_settled", jobs=len(jobs), refused=refused)
 
     def _attempt(self, claim: Claim, job: Job, folder: Path, stop: threading.Event) -> None:
         """Run one job; each way in which it can go wrong has its own end."""

@@ -182,7 +182,12 @@ class Listener:
         match self._admissions.enter(caller):
             case Rejection() as no:
                 _log.warning(
-                    "association_rejected", because=no.because, peer=no.peer, address=address
+                    "association_rejected",
+                    because=no.because,
+                    peer=no.peer,
+                    address=address,
+                    calling=ascii(caller.calling_ae_title)[1:-1],
+                    called=ascii(caller.called_ae_title)[1:-1],
                 )
                 association.ends_by(no.because)
                 association.acse.send_reject(no.result, no.source, no.diagnostic)

@@ -13,7 +13,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What an association request says, and where it came from. Peer text: never logged."""
+    """What an association request says, and where it came from. Peer text: logged as ASCII only."""
 
     called_ae_title: str
     calling_ae_title: str

@@ -53,9 +53,14 @@ def run(face: Face, stop: threading.Event) -> None:
 
 
 def _plan(pipeline: Pipeline, metrics: Metrics, submission: Submission) -> Plan:
-    """Plan one submission, and observe how long its series took to arrive and close."""
+    """Plan one submission; observe how long it took to arrive and close, and what it became."""
     metrics.stage_seconds.labels("receive", "").observe(_seconds_since(submission.opened_at))
-    return pipeline.plan(submission)
+    plan = pipeline.plan(submission)
+    for choice in plan.choices:
+        metrics.stacks.labels(choice.what, choice.reason).inc()
+    if plan.refusal:
+        metrics.stacks.labels("refuse", plan.refusal.split(":")[0]).inc()
+    return plan
 
 
 def _run(

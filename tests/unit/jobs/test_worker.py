@@ -279,7 +279,7 @@ def test_a_plan_that_breaks_is_stopped_and_a_transient_one_is_not(
         ended(store, JobState.DONE)
         deadline_s = clock.monotonic() + 20
         while clock.monotonic() < deadline_s:
-            submission, _, refusal = next(store.why("8"))
+            submission, _, refusal = store.why("8")[0]
             if submission.state is SubmissionState.REFUSED:
                 break
             clock.sleep(0.02)

@@ -36,7 +36,8 @@ def model(policy: PostprocessPolicy | None) -> Model:
     return Model(
         name="m", version="1", grade=Grade.RESEARCH, digest="0" * 64, folder=here, onnx=here,
         onnx_sha256="", golden=here, labels=AMOS, modalities=("CT",), axes="SPL", spacing_mm=None,
-        patch_size=(1, 1, 1), normalisation={"CT": (Normalisation(scheme=NormalisationScheme.NONE),)},
+        patch_size=(1, 1, 1),
+        normalisation={"CT": (Normalisation(scheme=NormalisationScheme.NONE),)},
         postprocess=policy,
     )  # fmt: skip
 
