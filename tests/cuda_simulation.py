@@ -107,9 +107,10 @@ def resample():
 
 COMPARISONS = (gather, accumulate, clear, find_winners, restore, resample)
 
-if __name__ == "__main__":
+
+def report_on(comparisons):
     said = {}
-    for compare in COMPARISONS:
+    for compare in comparisons:
         try:
             compare()
         except Exception:
@@ -117,3 +118,7 @@ if __name__ == "__main__":
         else:
             said[compare.__name__] = ""
     json.dump(said, sys.stdout)
+
+
+if __name__ == "__main__":
+    report_on(COMPARISONS)

@@ -231,6 +231,10 @@ class EngineSettings(_Section):
     threads: int = Field(0, ge=0, description="CPU threads of network and kernels; 0: all cores.")
     tile_batch: int = Field(1, ge=1, le=64, description="Tiles per call.")
     strict: bool = Field(False, description="Whether a demotion to a slower engine is fatal.")
+    plan_cache: Path = Field(
+        Path("var/plans"),
+        description="Folder of built TensorRT plans; only the service may write there.",
+    )
     numba_cache: Path = Field(Path("var/numba"), description="Folder of compiled kernels.")
     numba_threading_layer: Literal["omp", "workqueue", "tbb"] = Field(
         "omp", description="Checked at start."

@@ -26,6 +26,7 @@
     ├── InvalidRequest              a client's call makes no sense
     ├── InvalidSettings
     ├── DeviceUnavailable           no driver or GPU that answers
+    ├── DeviceLost                  the GPU broke off; the worker starts anew
     ├── RoundTripMismatch           what was written does not decode to what was meant
     ├── LeaseLost                   another worker owns the job now
     ├── Exhausted
@@ -145,6 +146,12 @@ class InvalidSettings(ServiceError):
 
 class DeviceUnavailable(ServiceError):
     """An engine needs a GPU, and none answers."""
+
+
+class DeviceLost(ServiceError):
+    """The GPU broke off in the middle of a job; the worker must start anew."""
+
+    retry = True
 
 
 class RoundTripMismatch(ServiceError):

@@ -101,6 +101,12 @@ class Metrics:
             ("engine",),
             registry=self.registry,
         )
+        self.engine_build = Gauge(
+            "viscera_engine_build_ratio",
+            "How far the build of a faster engine is, 0 to 1; another one serves meanwhile.",
+            ("engine",),
+            registry=self.registry,
+        )
         self.deliveries = Counter(
             "viscera_deliveries_total",
             "Attempts to deliver one object, by outcome.",

@@ -32,6 +32,7 @@ from viscera.errors import (
     UnusableSeries,
 )
 from viscera.metrics import Metrics
+from viscera.segment import EngineSlot
 from viscera.segment.engine import Engine
 
 RESULT_SCHEMA = 3
@@ -59,7 +60,7 @@ class Pipeline:
         self._metrics = metrics
         self._resources = ExitStack()
         self._pool = self._resources.enter_context(volume.DecodePool(settings.decode))
-        self._served: dict[str, tuple[Model, Engine]] = {}
+        self._served: dict[str, tuple[Model, EngineSlot]] = {}
 
     def close(self) -> None:
         """End the decode pool and the engines."""
@@ -196,12 +197,13 @@ class Pipeline:
             if model.postprocess:
                 postprocess.warm_up()
             encode.warm_up()
-            engine = segment.start_engine(
+            slot = segment.EngineSlot(
                 model, models.read_golden(model), self._settings.engine, self._metrics
             )
-            self._resources.callback(engine.close)
-            self._served[model.digest] = (model, engine)
-        return self._served[model.digest]
+            self._resources.callback(slot.close)
+            self._served[model.digest] = (model, slot)
+        model, slot = self._served[model.digest]
+        return model, slot.between_jobs()
 
     def _load(self, name: str) -> Model:
         """Return the model, fed as the profile says."""

@@ -3,6 +3,7 @@
 In: a `ModelImage` on the model's grid, a `Model`, an `Engine`, and a view of the label map to
 fill. Out: that label map, uint8, on the source grid; logits never exist there.
 Fails: `ModelRefused` (golden tile, shapes, logits that are not finite), `HostMemoryFull`,
+`DeviceUnavailable`, `DeviceLost`, `DeviceMemoryFull`,
 `GeometryMismatch` (arrays that are not what `segment` takes), `InvalidSettings` (Numba's
 threads, rival ONNX Runtimes).
 
@@ -14,5 +15,14 @@ from viscera.segment.engine import Engine
 from viscera.segment.ladder import start_engine
 from viscera.segment.run import segment
 from viscera.segment.runtime import configure_numba, warm_up
+from viscera.segment.slot import EngineSlot
 
-__all__ = ["Engine", "configure_numba", "golden", "segment", "start_engine", "warm_up"]
+__all__ = [
+    "Engine",
+    "EngineSlot",
+    "configure_numba",
+    "golden",
+    "segment",
+    "start_engine",
+    "warm_up",
+]

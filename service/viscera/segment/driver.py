@@ -20,8 +20,10 @@ class Gpu:
     name: str
     capability: tuple[int, int]
     """Major and minor; 9.0 is ``sm_90``."""
-    driver: int
+    cuda: int
     """The newest CUDA that the driver serves, as it writes it: 13010 is 13.1."""
+    driver: str
+    """The driver's own version; empty where the kernel does not say."""
     memory_bytes: int
 
 

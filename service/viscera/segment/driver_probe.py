@@ -6,6 +6,7 @@ that process with it and no other. Prints one JSON object, ``{"error": ...}`` wh
 
 import ctypes
 import json
+import re
 from typing import Any
 
 DRIVER = "libcuda.so.1"
@@ -38,9 +39,20 @@ def ask(driver: Any) -> dict[str, Any]:
     return {
         "name": name.value.decode(errors="replace"),
         "capability": [major.value, minor.value],
-        "driver": version.value,
+        "cuda": version.value,
+        "driver": driver_version(),
         "memory_bytes": memory.value,
     }
+
+
+def driver_version(path: str = "/proc/driver/nvidia/version") -> str:
+    """Return the driver's own version, e.g. ``580.95.05``; empty where the kernel does not say."""
+    try:
+        with open(path) as file:  # noqa: PTH123 - pathlib would double the start-up time
+            found = re.search(r"\b(\d+\.[\d.]+)\b", file.readline())
+    except OSError:
+        return ""
+    return found[1] if found else ""
 
 
 def _call(driver: Any, function: str, *arguments: Any) -> None:

@@ -1,6 +1,6 @@
 """What a network is to the rest: a batch of tiles in, a batch of logits out."""
 
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from viscera.domain.arrays import Logits, Tiles
 
@@ -24,3 +24,21 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what it holds. Idempotent."""
+
+
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine whose tiles and logits stay on the GPU, at places of its own.
+
+    The caller writes `tiles`, calls `enqueue` and reads `logits`, all on `stream`; nothing waits.
+    """
+
+    stream: Any
+    """numba-cuda's."""
+    tiles: Any
+    """Device array (tile, channel, z, y, x), float32, of `tile_batch` tiles."""
+    logits: Any
+    """Device array (tile, label, z, y, x), float32; background first."""
+
+    def enqueue(self, count: int) -> None:
+        """Run the network on the first `count` tiles."""

@@ -15,9 +15,10 @@ from viscera.domain.models import Golden, Model
 from viscera.errors import DeviceUnavailable, InvalidSettings
 from viscera.metrics import Metrics
 from viscera.segment import golden as golden_tile
+from viscera.segment.building import PlanNotBuilt
 from viscera.segment.driver import Gpu, probe_gpu
 from viscera.segment.engine import Engine
-from viscera.segment.golden import FLOAT32, Tolerance
+from viscera.segment.golden import FLOAT32, HALF, Tolerance
 
 _log = log.get(__name__)
 
@@ -31,7 +32,8 @@ class Rung:
     name: str
     module: str
     """What must be importable for it; comes with an extra."""
-    build: Callable[[Model, EngineSettings], Engine]
+    build: Callable[[Model, EngineSettings, Gpu | None], Engine]
+    """The GPU is given where `needs_gpu`. May raise `PlanNotBuilt`."""
     distribution: str = ""
     """What must be installed besides, where several distributions bring one module."""
     needs_gpu: bool = False
@@ -47,13 +49,23 @@ class Rung:
         )
 
 
-def _openvino_cpu(model: Model, settings: EngineSettings) -> Engine:
+def _tensorrt(library: str) -> Callable[[Model, EngineSettings, Gpu | None], Engine]:
+    def build(model: Model, settings: EngineSettings, gpu: Gpu | None) -> Engine:
+        from viscera.segment.tensorrt_start import load_tensorrt  # tensorrt is an extra
+
+        assert gpu is not None
+        return load_tensorrt(library, model, settings, gpu)
+
+    return build
+
+
+def _openvino_cpu(model: Model, settings: EngineSettings, gpu: Gpu | None) -> Engine:
     from viscera.segment.openvino_cpu import OpenVinoEngine  # openvino is an extra
 
     return OpenVinoEngine(model, threads=settings.threads, tile_batch=settings.tile_batch)
 
 
-def _onnx_cpu(model: Model, settings: EngineSettings) -> Engine:
+def _onnx_cpu(model: Model, settings: EngineSettings, gpu: Gpu | None) -> Engine:
     # onnxruntime is an extra, and not to be imported before the pair is refused.
     from viscera.segment.onnx_cpu import OnnxCpuEngine
 
@@ -61,6 +73,8 @@ def _onnx_cpu(model: Model, settings: EngineSettings) -> Engine:
 
 
 LADDER = (
+    Rung("tensorrt", "tensorrt", _tensorrt("tensorrt"), needs_gpu=True, tolerance=HALF),
+    Rung("tensorrt-rtx", "tensorrt_rtx", _tensorrt("tensorrt_rtx"), needs_gpu=True, tolerance=HALF),
     Rung("openvino-cpu", "openvino", _openvino_cpu),
     Rung("onnx-cpu", "onnxruntime", _onnx_cpu),
 )
@@ -74,6 +88,7 @@ def start_engine(
     metrics: Metrics,
     ladder: Sequence[Rung] = LADDER,
     probe: Callable[[], Gpu] = probe_gpu,
+    postpone: Callable[[Rung, PlanNotBuilt], None] = lambda *_: None,
 ) -> Engine:
     """Return an engine that has just answered the golden tile rightly on this device.
 
@@ -89,6 +104,9 @@ def start_engine(
         Kinds of engine, fastest first.
     probe
         Asks the driver, once, where an installed engine needs a GPU.
+    postpone
+        Told of each engine whose plan must be built first; the next one serves meanwhile, which
+        is no demotion.
 
     Raises
     ------
@@ -100,7 +118,7 @@ def start_engine(
         If the last one tried needs a GPU that does not answer.
     InvalidSettings
         If two builds of ONNX Runtime are installed together, or no engine is, or the last one
-        tried cannot be imported.
+        tried cannot be imported or has no plan yet.
     """
     refuse_rival_runtimes()
     installed = [rung for rung in ladder if rung.is_installed]
@@ -109,16 +127,24 @@ def start_engine(
             f"no engine can run: none of {', '.join(rung.module for rung in ladder)} is"
             " installed; install viscera with the extra `cpu`"
         )
-    fault = _gpu_fault(probe) if any(rung.needs_gpu for rung in installed) else None
+    gpu = _ask(probe) if any(rung.needs_gpu for rung in installed) else None
     for rung in installed[:-1]:
         try:
-            return _start(rung, model, golden, settings, fault)
+            return _start(rung, model, golden, settings, gpu)
+        except PlanNotBuilt as missing:
+            postpone(rung, missing)
         except Exception as error:  # a native library may raise anything, and the next one serves
             if settings.strict:
                 raise
             metrics.engine_fallbacks.labels(rung.name).inc()
             _log.warning("engine_demoted", engine=rung.name, model=model.full_name, why=str(error))
-    return _start(installed[-1], model, golden, settings, fault)
+    try:
+        return _start(installed[-1], model, golden, settings, gpu)
+    except PlanNotBuilt as missing:
+        raise InvalidSettings(
+            f"{installed[-1].name} has no plan yet, and no other engine could serve while it is"
+            " built; install viscera with the extra `cpu`, `openvino` or `gpu` beside it"
+        ) from missing
 
 
 def refuse_rival_runtimes() -> None:
@@ -145,14 +171,15 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _gpu_fault(probe: Callable[[], Gpu]) -> DeviceUnavailable | None:
+def _ask(probe: Callable[[], Gpu]) -> Gpu | DeviceUnavailable:
+    """Return what the driver says, also where that is why there is none."""
     try:
         gpu = probe()
     except DeviceUnavailable as error:
         return error
     major, minor = gpu.capability
     _log.info("gpu_found", gpu=gpu.name, capability=f"{major}.{minor}", driver=gpu.driver)
-    return None
+    return gpu
 
 
 def _start(
@@ -160,12 +187,14 @@ def _start(
     model: Model,
     golden: Golden,
     settings: EngineSettings,
-    gpu_fault: DeviceUnavailable | None,
+    gpu: Gpu | DeviceUnavailable | None,
 ) -> Engine:
-    if rung.needs_gpu and gpu_fault is not None:
-        raise gpu_fault
+    if isinstance(gpu, DeviceUnavailable):
+        if rung.needs_gpu:
+            raise gpu
+        gpu = None
     try:
-        engine = rung.build(model, settings)
+        engine = rung.build(model, settings, gpu)
     except ImportError as error:
         raise InvalidSettings(
             f"{rung.name}: {rung.module} is installed and cannot be imported: {error};"

@@ -6,12 +6,50 @@ and the next needs. Its size depends on labels, patch depth and in-plane shape, 
 planes the volume has.
 """
 
+from typing import Any
+
 import numpy as np
 
 from viscera.errors import HostMemoryFull, ModelRefused
 from viscera.segment import kernels
 from viscera.segment.tiles import Pass, TileGrid
 from viscera.segment.weights import tile_weights
+
+Triple = tuple[int, int, int]
+
+
+def ring_planes(tiles: TileGrid) -> int:
+    """Return how many planes of logits are held at a time."""
+    return min(tiles.shape[0], tiles.patch[0] + 1)
+
+
+def footprint(
+    tiles: TileGrid, weights: tuple[Any, Any, Any], one: Pass
+) -> tuple[Triple, Triple, tuple[Any, Any, Any]]:
+    """Return where in the volume a tile's logits go, and the weights of those voxels.
+
+    Parameters
+    ----------
+    tiles, weights
+        The grid and its `tile_weights`, on the host or on the device.
+    one
+        The tile.
+
+    Returns
+    -------
+    tuple
+        First voxel (z, y, x); the one after the last; per axis the weights between them.
+    """
+    low = tuple(max(start, 0) for start in one.tile.start)
+    ends = zip(one.tile.start, tiles.patch, tiles.shape, strict=True)
+    high = tuple(min(start + patch, size) for start, patch, size in ends)
+    z, y, x = (
+        shares[row, a - start : b - start]
+        for shares, row, start, a, b in zip(
+            weights, one.tile.row, one.tile.start, low, high, strict=True
+        )
+    )
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2]), (z, y, x)
 
 
 class Ring:
@@ -31,8 +69,8 @@ class Ring:
     """
 
     def __init__(self, tiles: TileGrid, labels: int) -> None:
-        depth, height, width = tiles.shape
-        self.planes = min(depth, tiles.patch[0] + 1)
+        _, height, width = tiles.shape
+        self.planes = ring_planes(tiles)
         self.final = 0
         """Planes below this one do not change any more."""
         self._entered = self.planes
@@ -64,22 +102,10 @@ class Ring:
         one
             Where it lies. Its planes are not final.
         """
-        low, high, weights = [], [], []
-        for axis in range(3):
-            start, patch = one.tile.start[axis], self._tiles.patch[axis]
-            low.append(max(start, 0))
-            high.append(min(start + patch, self._tiles.shape[axis]))
-            inside = slice(low[-1] - start, high[-1] - start)
-            weights.append(self._weights[axis][one.tile.row[axis], inside])
+        low, high, weights = footprint(self._tiles, self._weights, one)
         self._clear_up_to(high[0])
         kernels.accumulate(
-            np.ascontiguousarray(logits),
-            one.origin,
-            one.sign,
-            tuple(low),
-            tuple(high),
-            *weights,
-            self.sums,
+            np.ascontiguousarray(logits), one.origin, one.sign, low, high, *weights, self.sums
         )
 
     def finish(self, until: int) -> None:

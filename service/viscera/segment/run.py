@@ -8,7 +8,7 @@ from viscera.domain.arrays import Labels, ModelImage
 from viscera.domain.models import Model
 from viscera.errors import GeometryMismatch, ModelRefused
 from viscera.segment import tables
-from viscera.segment.engine import Engine
+from viscera.segment.engine import DeviceEngine, Engine
 from viscera.segment.tiles import TileGrid, passes
 
 MAX_LABELS = 255
@@ -59,13 +59,18 @@ def segment(
     _check(image, labels_out, model)
     tiles = TileGrid.cover(_shape(image[0]), model.patch_size, model.step)
     runs = tuple(passes(tiles, model.mirror_axes))
-    ring = Ring(tiles, model.output_count)
     z, y, x = (
         tables.for_order(order, source, target)
         for order, source, target in zip(
             orders or (model.logits_order,) * 3, tiles.shape, labels_out.shape, strict=True
         )
     )
+    if isinstance(engine, DeviceEngine):
+        from viscera.segment.device import segment_on_device  # numba-cuda is an extra
+
+        segment_on_device(image, model, engine, runs, tiles, (z, y, x), labels_out, progress)
+        return
+    ring = Ring(tiles, model.output_count)
     restorer = Restorer(ring, (z, y, x), labels_out, model.outputs)
 
     for done, (one, logits) in enumerate(answers(image, model, engine, runs)):

@@ -14,6 +14,14 @@ if importlib.util.find_spec("numba_cuda") is None:
 
 TESTS = Path(__file__).parents[2]
 CHIPS = ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
+RUNS = [
+    "volume_is_the_cpus",
+    "logits_that_are_not_finite_are_refused",
+    "a_batch_on_the_host_goes_up_and_comes_down",
+    "golden_tile_judges_it",
+    "plans_that_do_not_fit_are_refused",
+    "a_call_that_is_not_taken_is_a_lost_device",
+]
 KERNELS = ["gather", "accumulate", "clear", "find_winners", "restore", "resample"]
 
 
@@ -35,6 +43,11 @@ def simulated():
 
 
 @pytest.fixture(scope="module")
+def simulated_runs():
+    return child("cuda_simulated_run.py", NUMBA_ENABLE_CUDASIM="1")
+
+
+@pytest.fixture(scope="module")
 def compiled():
     return child("cuda_compilation.py", CHIPS=" ".join(CHIPS))
 
@@ -44,7 +57,14 @@ def test_a_kernel_gives_what_the_cpu_gives(simulated, kernel):
     assert simulated[kernel] == ""
 
 
-def test_every_kernel_is_compared(simulated, compiled):
+@pytest.mark.parametrize("what", RUNS)
+def test_an_engine_on_the_device(simulated_runs, what):
+    """`TensorRtEngine` over `fake_tensorrt`, and `segment` with everything on the device."""
+    assert simulated_runs[what] == ""
+
+
+def test_every_kernel_is_compared(simulated, simulated_runs, compiled):
+    assert sorted(simulated_runs) == sorted(RUNS)
     assert sorted(simulated) == sorted(KERNELS)
     assert sorted(compiled[CHIPS[0]]) == sorted(KERNELS)
 

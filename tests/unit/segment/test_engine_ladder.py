@@ -72,8 +72,9 @@ def demotions(metrics, engine):
     return metrics.registry.get_sample_value("viscera_engine_fallbacks_total", {"engine": engine})
 
 
-def test_openvino_comes_before_onnx_runtime():
-    assert [rung.name for rung in LADDER] == ["openvino-cpu", "onnx-cpu"]
+def test_the_fastest_comes_first():
+    names = [rung.name for rung in LADDER]
+    assert names == ["tensorrt", "tensorrt-rtx", "openvino-cpu", "onnx-cpu"]
 
 
 def test_openvino_serves_where_it_is_installed(package):
@@ -112,7 +113,7 @@ def test_a_wrong_golden_tile_stops_the_start(package, tmp_path):
 @pytest.mark.parametrize("fault", RUN_FAULTS)
 def test_an_engine_that_runs_wrong_is_demoted_and_closed(package, fault):
     faulty, metrics = FaultyEngine(RUN_FAULTS[fault]), Metrics()
-    ladder = (rung_of("faulty", lambda model, settings: faulty), LADDER[-1])
+    ladder = (rung_of("faulty", lambda *_: faulty), LADDER[-1])
     with capture_logs() as logs:
         engine = start_engine(*package, EngineSettings(), metrics, ladder)
     assert engine.name == "onnx-cpu"
@@ -136,7 +137,7 @@ def test_an_engine_that_does_not_load_is_demoted(package, fault):
 @pytest.mark.parametrize("fault", RUN_FAULTS)
 def test_a_demotion_is_fatal_in_strict_mode(package, fault):
     faulty, metrics = FaultyEngine(RUN_FAULTS[fault]), Metrics()
-    ladder = (rung_of("faulty", lambda model, settings: faulty), LADDER[-1])
+    ladder = (rung_of("faulty", lambda *_: faulty), LADDER[-1])
     with pytest.raises((ModelRefused, HostMemoryFull, RuntimeError)):
         start_engine(*package, EngineSettings(strict=True), metrics, ladder)
     assert faulty.closed == 1
@@ -170,7 +171,7 @@ def test_both_onnx_runtimes_together_are_refused(package, monkeypatch, tmp_path)
         start_engine(*package, EngineSettings(), Metrics())
 
 
-GPU = Gpu(name="fake", capability=(9, 0), driver=13010, memory_bytes=80 * 2**30)
+GPU = Gpu(name="fake", capability=(9, 0), cuda=13010, driver="580.95.05", memory_bytes=80 * 2**30)
 
 
 def gpu_rung(name, build):

@@ -8,7 +8,7 @@ import pytest
 
 from viscera.errors import DeviceUnavailable
 from viscera.segment.driver import Gpu, probe_gpu
-from viscera.segment.driver_probe import ask
+from viscera.segment.driver_probe import ask, driver_version
 
 
 class FakeDriver:
@@ -62,7 +62,8 @@ def test_a_healthy_driver_describes_its_first_gpu():
     assert ask(driver) == {
         "name": "NVIDIA H200",
         "capability": [9, 0],
-        "driver": 13010,
+        "cuda": 13010,
+        "driver": driver_version(),
         "memory_bytes": 150_000_000_000,
     }
     assert driver.called[0] == "cuInit"
@@ -82,8 +83,22 @@ def test_a_driver_without_devices_is_no_gpu():
 def test_the_answer_of_the_other_process_becomes_a_gpu(tmp_path):
     answer = json.dumps(ask(FakeDriver()))
     path = script(tmp_path, f"print('noise of a library')\nprint({answer!r})")
-    gpu = Gpu(name="NVIDIA H200", capability=(9, 0), driver=13010, memory_bytes=150_000_000_000)
-    assert probe_gpu(path) == gpu
+    assert probe_gpu(path) == Gpu(
+        name="NVIDIA H200",
+        capability=(9, 0),
+        cuda=13010,
+        driver=driver_version(),
+        memory_bytes=150_000_000_000,
+    )
+
+
+def test_the_drivers_own_version_is_read(tmp_path):
+    path = tmp_path / "version"
+    path.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n"
+    )
+    assert driver_version(str(path)) == "580.95.05"
+    assert driver_version(str(tmp_path / "none")) == ""
 
 
 def test_a_driver_that_hangs_is_given_up(tmp_path):

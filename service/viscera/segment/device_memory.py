@@ -1,0 +1,72 @@
+"""Arrays and streams on the GPU, as numba-cuda has them, for engines of other makers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numba import cuda
+from numba.cuda.cudadrv.driver import CudaAPIError
+
+from viscera.errors import DeviceLost, DeviceMemoryFull
+
+_OUT_OF_MEMORY = 2  # cuda.h: CUDA_ERROR_OUT_OF_MEMORY
+
+
+def new_stream() -> Any:
+    """Return a stream of our own; everything of one engine runs on it, in order."""
+    return cuda.stream()
+
+
+def handle_of(stream: Any) -> int:
+    """Return a stream as other libraries take it."""
+    return int(stream.handle)
+
+
+def address_of(array: Any) -> int:
+    """Return where a device array begins."""
+    return int(array.__cuda_array_interface__["data"][0])
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    """Return an uninitialised array on the device.
+
+    Raises
+    ------
+    DeviceMemoryFull
+        If it does not fit.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    require(size)
+    return cuda.device_array(shape, dtype)
+
+
+def require(size_bytes: int) -> None:
+    """Refuse what does not fit into the memory that is free now.
+
+    Raises
+    ------
+    DeviceMemoryFull
+        With how much was asked for and how much there is.
+    """
+    free, total = cuda.current_context().get_memory_info()
+    if size_bytes > free:
+        raise DeviceMemoryFull(
+            f"{size_bytes / 2**20:.0f} MiB of GPU memory are needed, {free / 2**20:.0f} of"
+            f" {total / 2**20:.0f} MiB are free; lower engine.tile_batch, or free the GPU"
+        )
+
+
+@contextmanager
+def faults_named() -> Iterator[None]:
+    """Turn what CUDA says into `DeviceMemoryFull`, or `DeviceLost` for everything that sticks."""
+    try:
+        yield
+    except CudaAPIError as error:
+        if error.code == _OUT_OF_MEMORY:
+            raise DeviceMemoryFull(
+                f"the GPU's memory is used up: {error}; lower engine.tile_batch, or free the GPU"
+            ) from error
+        raise DeviceLost(
+            f"the GPU failed: {error}; the worker starts anew, and tries its golden tile first"
+        ) from error

@@ -1,0 +1,69 @@
+"""From a package to a `TensorRtEngine`: the cached plan, or word that it must be built."""
+
+import importlib
+
+from viscera import log
+from viscera.config import EngineSettings
+from viscera.domain.models import Model
+from viscera.segment.building import PlanNotBuilt
+from viscera.segment.driver import Gpu
+from viscera.segment.engine import Engine
+from viscera.segment.plans import PlanCache, PlanKey
+from viscera.segment.tensorrt_build import BuildRequest
+
+_log = log.get(__name__)
+
+HALF = True
+"""Whether networks are typed for half precision; the golden tile says if one bears it."""
+
+
+def load_tensorrt(library: str, model: Model, settings: EngineSettings, gpu: Gpu) -> Engine:
+    """Return an engine with the plan for just this GPU, driver, TensorRT and network.
+
+    Raises
+    ------
+    PlanNotBuilt
+        If there is no such plan, or it does not load; in that case it is gone now.
+    DeviceMemoryFull
+        If it does not fit.
+    """
+    # Not before the driver was asked: the lean run-time crashes without one.
+    from viscera.segment.tensorrt_engine import PlanRefused, TensorRtEngine
+
+    trt = importlib.import_module(library)
+    cache = PlanCache(settings.plan_cache)
+    key = key_of(library, trt.__version__, model, settings.tile_batch, gpu)
+    plan = cache.read(key)
+    if plan is not None:
+        try:
+            return TensorRtEngine(trt, model, plan, tile_batch=settings.tile_batch)
+        except PlanRefused as error:
+            _log.warning("plan_refused", engine=library, model=model.full_name, why=str(error))
+            cache.drop(key)
+    raise PlanNotBuilt(
+        BuildRequest(
+            library=library,
+            onnx=str(model.onnx),
+            tile_batch=settings.tile_batch,
+            half=HALF,
+            plan=str(cache.path_of(key)),
+            timing=str(cache.timing_path(key)),
+        )
+    )
+
+
+def key_of(library: str, version: str, model: Model, tile_batch: int, gpu: Gpu) -> PlanKey:
+    """Return what a plan of `model` on `gpu` depends on."""
+    return PlanKey(
+        library=library,
+        version=version,
+        gpu=gpu.name,
+        capability=gpu.capability,
+        driver=f"{gpu.driver} {gpu.cuda}",
+        onnx_sha256=model.onnx_sha256,
+        patch=model.patch_size,
+        channels=len(model.channels),
+        labels=model.output_count,
+        tile_batch=tile_batch,
+        half=HALF,
+    )

@@ -1,0 +1,138 @@
+"""A whole volume on a simulated GPU beside the CPU's label map, through `TensorRtEngine`.
+
+A program of its own, as `cuda_simulation.py` is; prints for each comparison ``""``, or what is
+wrong. TensorRT itself is `fake_tensorrt`, over the simulator's host memory.
+"""
+
+import contextlib
+
+import numpy as np
+
+import fake_tensorrt
+from cuda_simulation import report_on
+from segment_fakes import FunctionEngine, make_model
+from viscera.errors import DeviceLost, ModelRefused
+from viscera.segment import device_memory, golden, segment
+from viscera.segment.tensorrt_engine import PlanRefused, TensorRtEngine
+
+# The two things that the simulator has no word for.
+device_memory.address_of = lambda array: array._ary.ctypes.data
+device_memory.handle_of = lambda stream: 0
+
+PATCH, CHANNELS, LABELS = (4, 5, 6), 2, 4
+RNG = np.random.default_rng(11)
+MIX = RNG.standard_normal((LABELS, CHANNELS)).astype(np.float32)
+PLACE = RNG.standard_normal((LABELS, *PATCH)).astype(np.float32)
+
+
+def network(tiles):
+    """Answers that depend on where a voxel lies in its tile: mirrors and weights show."""
+    return (np.einsum("lc,nczyx->nlzyx", MIX, tiles) + 0.3 * PLACE).astype(np.float32)
+
+
+def model_of(**changes):
+    given = {"labels": LABELS - 1, "channels": CHANNELS, "patch": PATCH, **changes}
+    return make_model(**given)
+
+
+def engine_of(model, function=network, most=2, plan=b"plan"):
+    fake_tensorrt.NETWORKS[b"plan"] = (function, CHANNELS, LABELS, PATCH, most)
+    return TensorRtEngine(fake_tensorrt, model, plan, tile_batch=2)
+
+
+@contextlib.contextmanager
+def raises(kind):
+    try:
+        yield
+    except kind:
+        return
+    raise AssertionError(f"{kind.__name__} was expected")
+
+
+@contextlib.contextmanager
+def failing(what):
+    fake_tensorrt.FAILING.add(what)
+    yield
+    fake_tensorrt.FAILING.discard(what)
+
+
+def label_map(image, model, engine, shape):
+    labels, seen = np.full(shape, 77, np.uint8), []
+    # Reversed, as a flipped source is: what comes down is written through the view.
+    segment(image, model, engine, labels[::-1], seen.append)
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+    return labels
+
+
+def volume_is_the_cpus():
+    for shape, target, mirror in (
+        ((7, 8, 6), (9, 7, 11), ()),
+        ((6, 5, 8), (6, 5, 8), (0, 2)),
+        ((3, 4, 5), (5, 4, 3), ()),  # smaller than the patch
+    ):
+        model = model_of(mirror_axes=mirror)
+        image = RNG.standard_normal((CHANNELS, *shape)).astype(np.float32)
+        expected = label_map(image, model, FunctionEngine(network, 2), target)
+        found = label_map(image, model, engine_of(model), target)
+        np.testing.assert_array_equal(found, expected)
+        assert len(np.unique(found)) == LABELS
+
+
+def logits_that_are_not_finite_are_refused():
+    model = model_of()
+    engine = engine_of(model, lambda tiles: network(tiles) * np.float32(np.inf))
+    with raises(ModelRefused):
+        label_map(np.ones((CHANNELS, *PATCH), np.float32), model, engine, PATCH)
+
+
+def a_batch_on_the_host_goes_up_and_comes_down():
+    engine = engine_of(model_of(), most=3)
+    assert (engine.name, engine.tile_batch) == ("fake-tensorrt", 2)
+    for count in (2, 1, 2):
+        tiles = RNG.standard_normal((count, CHANNELS, *PATCH)).astype(np.float32)
+        np.testing.assert_array_equal(engine.infer(tiles), network(tiles))
+    engine.close()
+    engine.close()
+    with raises(ModelRefused):
+        engine.infer(tiles)
+
+
+def golden_tile_judges_it():
+    model = model_of()
+    made = golden.make(FunctionEngine(network), model, seed=2)
+    report = golden.check(engine_of(model), model, made, tolerance=golden.HALF)
+    assert report.argmax_agreement == 1.0
+    with raises(ModelRefused):
+        wrong = engine_of(model, lambda tiles: network(tiles)[:, ::-1])
+        golden.check(wrong, model, made, tolerance=golden.HALF)
+
+
+def plans_that_do_not_fit_are_refused():
+    with raises(PlanRefused):
+        engine_of(model_of(), plan=b"of another TensorRT")
+    with raises(PlanRefused):
+        engine_of(model_of(labels=7))
+    with raises(PlanRefused):
+        engine_of(model_of(patch=(4, 5, 7)))
+    with failing("context"), raises(PlanRefused):
+        engine_of(model_of())
+
+
+def a_call_that_is_not_taken_is_a_lost_device():
+    engine = engine_of(model_of())
+    with failing("execute"), raises(DeviceLost):
+        engine.infer(np.zeros((1, CHANNELS, *PATCH), np.float32))
+
+
+COMPARISONS = (
+    volume_is_the_cpus,
+    logits_that_are_not_finite_are_refused,
+    a_batch_on_the_host_goes_up_and_comes_down,
+    golden_tile_judges_it,
+    plans_that_do_not_fit_are_refused,
+    a_call_that_is_not_taken_is_a_lost_device,
+)
+
+if __name__ == "__main__":
+    report_on(COMPARISONS)

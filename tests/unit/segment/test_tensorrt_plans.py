@@ -1,0 +1,78 @@
+"""Plans on disk: one for each GPU, driver, TensorRT and network, and never a damaged one."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from viscera.segment.plans import PlanCache, PlanKey, read_sealed, write_sealed
+
+KEY = PlanKey(
+    library="tensorrt",
+    version="11.4.0.106",
+    gpu="NVIDIA H200",
+    capability=(9, 0),
+    driver="580.95.05 13010",
+    onnx_sha256="0" * 64,
+    patch=(64, 160, 160),
+    channels=1,
+    labels=16,
+    tile_batch=2,
+    half=True,
+)
+OTHERS = {
+    "library": "tensorrt_rtx",
+    "version": "10.16.1.11",
+    "gpu": "NVIDIA L4",
+    "capability": (8, 9),
+    "driver": "580.95.06 13010",
+    "onnx_sha256": "1" * 64,
+    "patch": (64, 160, 128),
+    "channels": 2,
+    "labels": 15,
+    "tile_batch": 4,
+    "half": False,
+}
+
+
+def test_what_was_written_is_read(tmp_path):
+    cache = PlanCache(tmp_path / "plans")
+    assert cache.read(KEY) is None
+    write_sealed(cache.path_of(KEY), b"machine code")
+    assert cache.read(KEY) == b"machine code"
+    assert len(list((tmp_path / "plans").iterdir())) == 1
+    cache.drop(KEY)
+    cache.drop(KEY)
+    assert cache.read(KEY) is None
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(PlanKey)])
+def test_another_value_of_any_field_is_another_plan(tmp_path, field):
+    cache = PlanCache(tmp_path)
+    write_sealed(cache.path_of(KEY), b"machine code")
+    assert cache.read(replace(KEY, **{field: OTHERS[field]})) is None
+
+
+def test_timings_are_shared_by_the_plans_of_one_gpu(tmp_path):
+    cache = PlanCache(tmp_path)
+    assert cache.timing_path(KEY) == cache.timing_path(replace(KEY, onnx_sha256="1" * 64))
+    assert cache.timing_path(KEY) != cache.timing_path(replace(KEY, gpu="NVIDIA L4"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "grown", "empty", "foreign"])
+def test_a_damaged_plan_is_no_plan(tmp_path, damage):
+    """TensorRT would crash on it, not complain."""
+    path = tmp_path / "one.plan"
+    write_sealed(path, bytes(range(256)) * 8)
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    path.write_bytes(
+        {
+            "cut": whole[:-7],
+            "flipped": flipped,
+            "grown": whole + b"\0",
+            "empty": b"",
+            "foreign": b"ftrt" + whole,
+        }[damage]
+    )
+    assert read_sealed(path) is None
