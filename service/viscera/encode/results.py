@@ -80,12 +80,17 @@ def write_results(
     sex = stack.facts.patient_sex if stack else ""
     organs = resolve(measurements, sex)
     files: list[ResultFile] = []
-    if stack is not None and verdict.decision is not Decision.WITHHOLD:
-        sources = read_sources(stack)
-        seg, identity, row = write_seg(labels, organs, sources, context, folder, root)
-        report = encode_sr(seg, organs, verdict, sources, context, identity)
-        files += [row, _write_report(report, folder / "report.dcm", root)]
-    write_qc(folder / "qc.png", labels, volume, organs, verdict, context)
+    with ThreadPoolExecutor(1) as beside:
+        # Drawing and compressing let go of Python's lock, which the SR keeps busy.
+        picture = beside.submit(
+            write_qc, folder / "qc.png", labels, volume, organs, verdict, context
+        )
+        if stack is not None and verdict.decision is not Decision.WITHHOLD:
+            sources = read_sources(stack)
+            seg, identity, row = write_seg(labels, organs, sources, context, folder, root)
+            report = encode_sr(seg, organs, verdict, sources, context, identity)
+            files += [row, _write_report(report, folder / "report.dcm", root)]
+        picture.result()
     files.append(result_file(ResultKind.QC, folder / "qc.png", root))
     volumes = folder / "volumes.json"
     write_volumes_json(volumes, organs, verdict, volume.geometry, volume.modality, context, stack)
