@@ -24,7 +24,6 @@ from viscera.config import SeriesSettings, Settings
 from viscera.domain.organs import AMOS
 from viscera.domain.sources import SourceFrame
 from viscera.encode import ResultContext
-from viscera.encode.identity import Identity, digest_of
 from viscera.encode.results import write_seg
 from viscera.encode.segments import resolve
 from viscera.encode.sources import read_sources
@@ -134,14 +133,14 @@ def segment(parts: Parts, paths: list[Path], folder: Path) -> Path:
     The report is left out: it takes most of the time and says nothing about places.
     """
     stack = assemble(paths, SERIES).stacks[0]
-    model, found = parts.pipeline.segment(load_volume(stack, parts.pool), "band", lambda *_: None)
+    volume = load_volume(stack, parts.pool)
+    model, found = parts.pipeline.segment([volume], "band", lambda *_: None)
     context = ResultContext(
         job_id="1", job_key="1", created_at=NOON, model=model, engine=found.engine
     )
-    identity = Identity(job_key="1", labels_sha256=digest_of(found.labels))
     organs = resolve(found.measurements, stack.facts.patient_sex)
     folder.mkdir()
-    write_seg(found.labels, organs, read_sources(stack), context, identity, folder, folder)
+    write_seg(found.labels, organs, read_sources(stack), context, folder, folder)
     return folder / "segmentation.dcm"
 
 
