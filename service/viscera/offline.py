@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -280,6 +280,18 @@ def _segment_volume(
         out,
     )
     return 0
+
+
+@contextmanager
+def progress_line(title: str) -> Iterator[Callable[[float, str], None]]:
+    """Yield a report (0..1, what is at hand) that moves a bar on stderr."""
+    with tqdm(total=100, desc=title, bar_format="{desc} {bar} {percentage:3.0f}% {postfix}") as bar:
+
+        def report(done: float, what: str) -> None:
+            bar.set_postfix_str(what, refresh=False)
+            bar.update(100 * done - bar.n)
+
+        yield report
 
 
 @contextmanager
