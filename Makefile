@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export TCP_NODELAY := 1
 
-.PHONY: help setup peers test check format lock proto docs oddities demo bench e2e run
+.PHONY: help setup peers test test-tensorrt check format lock proto docs oddities demo bench e2e run
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,18 @@ demo: setup ## Push a phantom through the service; results in demo-out/
 	touch $@
 bench: .venv/.bench peers ## Time ourselves beside peers; writes bench.json
 	$(PY) tests/bench/run.py
+# Both majors' bindings, over stub libraries, and TensorRT-RTX, which builds without a GPU.
+TENSORRT_10 := --no-deps tensorrt-cu13-bindings==10.16.1.11
+TENSORRT_11 := --no-deps tensorrt-cu13-bindings==11.4.0.106
+TENSORRT_rtx := tensorrt-rtx-cu13==1.7.1.116
+TENSORRTS := $(foreach v,10 11 rtx,.venv-trt$v/.done)
+$(TENSORRTS): .venv-trt%/.done: .venv/.dev
+	$(PYTHON) -m venv .venv-trt$*
+	ls -d $$PWD/.venv/lib/python3.*/site-packages $$PWD/service > $$(ls -d .venv-trt$*/lib/python3.*/site-packages)/main.pth
+	.venv-trt$*/bin/python -m pip install -q --disable-pip-version-check $(TENSORRT_$*)
+	touch $@
+test-tensorrt: $(TENSORRTS) ## TensorRT's real API and builds, without a GPU
+	$(PY) -m pytest tests/tensorrt
 e2e: .venv/.dev peers ## Run the end-to-end tests alone
 	$(PY) -m pytest -m e2e
 run: setup ## Run the service with ./viscera.toml
