@@ -1,4 +1,4 @@
-"""Writes settings.md, metrics.md and errors.md from the code: ``make docs``.
+"""Writes settings.md, metrics.md, errors.md and checks.md from the code: ``make docs``.
 
 A test compares the committed pages with what this gives.
 """
@@ -16,6 +16,9 @@ from viscera import errors, metrics, supervise
 from viscera.api.gather import ROLE_UP
 from viscera.config import Settings, as_toml
 from viscera.domain.jobs import JobState
+from viscera.domain.results import FlagKind
+from viscera.measure.ranges import volume_table
+from viscera.models.manifest import PostprocessTable
 from viscera.statuses import outward
 
 _SETTINGS = """\
@@ -46,6 +49,36 @@ error without a row of its own outward takes that of its parent, named before it
 indented. What to do about the errors of a job stands in [jobs.md](jobs.md).
 """
 
+_CHECKS = """\
+For those who must know why a result is flagged or withheld, and may judge whether that is right.
+
+Written by `make docs`; do not edit. Checks run on models whose manifest names the organs of an
+abdomen (`[verdict] anchors`). What they find stands at the organ and in the verdict of
+volumes.json, in the report, on the QC picture, and is counted by `viscera_organ_flags_total`.
+Nothing is corrected.
+
+A result is **withheld**, and no SEG or report is made, where fewer anchors than `min_anchors` were
+found with a possible volume (a head, a leg), or where right and left are exchanged for every pair
+of organs found, two pairs at least (a series stored mirrored, or organs that lie reversed).
+"""
+
+_FLAGS = {
+    FlagKind.VOLUME_UNUSUAL: "Outside the usual range below. An organ cut off by the scan is not "
+    "called too small.",
+    FlagKind.VOLUME_IMPOSSIBLE: "Outside the possible range; it does not count as an anchor.",
+    FlagKind.SIDE_CONTRADICTED: "Right and left of a pair are exchanged, or a kidney or adrenal "
+    "lies across aorta and inferior vena cava.",
+    FlagKind.MISPLACED: "More than 120 mm above or below where at least three other organs say "
+    "that it should lie.",
+    FlagKind.REMOVED: "Postprocessing took away a fifth or more of it, and at least 1 mL.",
+}
+
+_POSTPROCESS = """\
+A model's manifest may ask for it; without the table the network's label map stands as it is. Pieces
+are voxels of one organ that touch, at corners too. A piece is taken away or kept, never renamed,
+and what was taken stands as `removed_ml`.
+"""
+
 # In words, because a pattern is no help to who sets a name.
 _PATTERNS = {
     r"^[ -\[\]-~]{1,16}$": "1 to 16 characters of ASCII, no backslash",
@@ -60,6 +93,7 @@ def pages() -> dict[str, str]:
         "settings.md": "\n".join(["# Settings", "", _SETTINGS, *_settings()]) + "\n",
         "metrics.md": "\n".join(["# Metrics", "", _METRICS, *_metrics()]) + "\n",
         "errors.md": "\n".join(["# Errors", "", _ERRORS, *_errors()]) + "\n",
+        "checks.md": "\n".join(["# Checks of anatomy", "", _CHECKS, *_checks()]) + "\n",
     }
 
 
@@ -163,6 +197,7 @@ def _labels() -> dict[str, str]:
         "`outcome` of deliveries": words(metrics.DELIVERY_OUTCOMES),
         "`reason`": "an error of [errors.md](errors.md); empty unless rejected",
         "`modality`": "`CT`, `MR`",
+        "`flag`": words(tuple(FlagKind)),
         "`organ`": "the names of the model's labels",
         "`state`": words(tuple(JobState)),
         "`role`": words(supervise.ROLES),
@@ -187,6 +222,26 @@ def _tree(parent: type[errors.ServiceError]) -> Iterator[type[errors.ServiceErro
     for error in vars(errors).values():
         if inspect.isclass(error) and parent in error.__bases__:
             yield from _tree(error)
+
+
+def _checks() -> Iterator[str]:
+    yield "## Flags\n"
+    yield from _table("flag", "meaning")
+    yield from (_row(f"`{kind}`", _FLAGS[kind]) for kind in FlagKind)
+    yield "\n## Volumes in mL\n"
+    table = volume_table()
+    yield from _table("organ", "usual", "because", "possible", "because")
+    for organ, row in table["organs"].items():
+        usual, possible = (f"{row[k][0]:g} to {row[k][1]:g}" for k in ("usual", "possible"))
+        yield _row(organ, usual, row["usual_from"], possible, row["possible_from"])
+    yield '\n"factor 5": five times beyond the usual range, for want of a published extreme.\n'
+    yield from (f"- [{key}] {source}" for key, source in table["sources"].items())
+    yield "\n## Postprocessing\n"
+    yield _POSTPROCESS
+    yield from _table("key of `[postprocess]`", "default", "meaning")
+    for key, field in PostprocessTable.model_fields.items():
+        default = "none" if field.default == {} else f"`{as_toml(field.default)}`"
+        yield _row(f"`{key}`", default, field.description or "")
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 TABLE = "organ_volumes.toml"
 
@@ -19,9 +20,15 @@ class VolumeRange:
 
 @cache
 def volume_ranges() -> Mapping[str, VolumeRange]:
-    """Return the ranges by AMOS's names. Read once: the table is a part of the program."""
-    table = tomllib.loads(files(__package__).joinpath(TABLE).read_text(encoding="utf-8"))
+    """Return the ranges by AMOS's names."""
     return {
         name: VolumeRange(usual_ml=tuple(row["usual"]), possible_ml=tuple(row["possible"]))
-        for name, row in table["organs"].items()
+        for name, row in volume_table()["organs"].items()
     }
+
+
+@cache
+def volume_table() -> dict[str, Any]:
+    """Return the whole table, with sources. Read once: it is a part of the program."""
+    text = files(__package__).joinpath(TABLE).read_text(encoding="utf-8")
+    return tomllib.loads(text)

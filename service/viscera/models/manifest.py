@@ -246,11 +246,24 @@ class OutputTable(_Table):
 class PostprocessTable(_Table):
     """Which pieces of the label map go; without it the network's label map stands as it is."""
 
-    inside_body: bool = False
-    sides: bool = False
-    max_pieces: int = Field(0, ge=0)
-    max_pieces_of: dict[_Text, Annotated[int, Field(ge=0)]] = {}
-    min_share: float = Field(0.0, ge=0, le=1)
+    inside_body: bool = Field(
+        False, description="Pieces of which less than half lies in the patient go (CT only)."
+    )
+    sides: bool = Field(
+        False,
+        description="Pieces of a kidney or adrenal on the wrong side of aorta and vena cava go, "
+        "where there is one of at least `min_share` of the largest on the right side, and the "
+        "liver lies to the right of the spleen.",
+    )
+    max_pieces: int = Field(
+        0, ge=0, description="How many pieces of each organ stay, the largest first; 0: all."
+    )
+    max_pieces_of: dict[_Text, Annotated[int, Field(ge=0)]] = Field(
+        {}, description="The same for single organs, by name."
+    )
+    min_share: float = Field(
+        0.0, ge=0, le=1, description="A smaller share of the largest piece's voxels is no piece."
+    )
 
 
 class VerdictTable(_Table):
