@@ -38,8 +38,8 @@ lock: ## Pin every dependency again (needs uv)
 	  uv pip compile pyproject.toml --python-version 3.11 $$extras --generate-hashes --no-annotate --no-header -q -o requirements$${name%-}.lock; done
 proto: .venv/.dev ## Generate service/viscera/api/v1 from proto/
 	$(PY) -m grpc_tools.protoc -Iviscera/api/v1=proto/viscera/v1 --python_out=service --pyi_out=service --grpc_python_out=service viscera/api/v1/viscera.proto
-docs: .venv/.dev ## Write docs/settings.md, metrics.md and errors.md from the code
-	$(PY) docs/generate.py
+docs: .venv/.dev ## Write the pages of docs/ that come from the code
+	$(PY) docs/generate.py && $(PY) docs/conformance.py
 oddities: .venv/.dev ## Write docs/oddities.md: odd series in Viscera and in three other programs
 	PYTHONPATH=tests $(PY) -m oddities.table
 demo: setup ## Push a phantom through the service; results in demo-out/

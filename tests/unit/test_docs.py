@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES: dict[str, str] = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
+PAGES: dict[str, str] = {
+    name: text
+    for script in ("generate.py", "conformance.py")
+    for name, text in runpy.run_path(str(ROOT / "docs" / script))["pages"]().items()
+}
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))

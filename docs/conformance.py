@@ -1,0 +1,350 @@
+"""Writes conformance.md, the DICOM Conformance Statement (PS3.2), from the code: ``make docs``.
+
+Nothing is listed twice: SOP classes, transfer syntaxes, statuses and limits are the code's own
+tables, and the attributes of results are those of a result that is written here from a phantom.
+A test compares the committed page with what this gives.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import UID
+from pynetdicom import AE
+
+from viscera import __version__, encode, errors, measure, models, phantom, series
+from viscera.config import DicomSettings, SeriesSettings, Settings
+from viscera.deliver import answers
+from viscera.deliver import dicom as deliver_dicom
+from viscera.domain.organs import AMOS
+from viscera.domain.results import Decision, Verdict
+from viscera.domain.sources import MODALITIES
+from viscera.encode.inherited import PATIENT, STUDY
+from viscera.encode.sources import CHARACTER_SET
+from viscera.files.part10 import DEFLATED
+from viscera.receive.classes import KINDS, TRANSFER_SYNTAXES
+from viscera.receive.tls import _TLS12_SUITES
+from viscera.statuses import outward
+
+ROOT = Path(__file__).parents[1]
+VERIFICATION = UID("1.2.840.10008.1.1")
+_NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+_TAKEN = (
+    errors.RejectedInstance,
+    errors.UnsupportedSOPClass,
+    errors.DatasetMismatch,
+    errors.InvalidUID,
+    errors.ConflictingInstance,
+    errors.SpoolFull,
+)
+"""What a C-STORE may be answered with besides success."""
+
+_SHARED = {"FrameOfReferenceUID", "Rows", "Columns"}
+"""Where results lie on their source: said of the source only if the value is its own."""
+
+_LIMITS = (
+    *("processes", "max_associations", "max_associations_per_peer", "max_per_address"),
+    *("idle_timeout_s", "pdu_timeout_s", "max_pdu_bytes", "max_instance_bytes"),
+)
+
+
+def pages() -> dict[str, str]:
+    """Return the generated page by its file's name."""
+    parts = (_overview, _networking, _storage_scp, _storage_scu, _communication, _contents)
+    return {"conformance.md": "\n".join(line for part in parts for line in part()).rstrip() + "\n"}
+
+
+def _overview() -> Iterator[str]:
+    yield f"""# DICOM Conformance Statement
+
+For the PACS administrator who connects Viscera, in the layout of PS3.2.
+
+Written by `make docs` from the code's own tables; do not edit.
+
+## 1 Overview
+
+Viscera {__version__} receives CT and MR series by DICOM, segments abdominal organs, and stores a
+Segmentation and a measurement report back. It queries nothing, prints nothing and keeps no
+archive: a received instance is a working copy that goes when `[spool]` and `[jobs]` say so.
+"""
+    yield from _table("SOP class", "user (SCU)", "provider (SCP)")
+    yield _row(VERIFICATION.name, "no", "yes")
+    for uid in MODALITIES:
+        yield _row(UID(uid).name, "no", "yes")
+    for uid in _sent():
+        yield _row(UID(uid).name, "yes", "no")
+    yield _row("what is accepted and dropped: see 4.2.1.3", "no", "yes, nothing is kept")
+    yield """
+Media interchange, print and query are not supported. No private SOP class, transfer syntax or
+attribute is used or created.
+
+## 2 Contents
+
+1 Overview, 2 Contents, 3 Introduction, 4 Networking (4.1 implementation model, 4.2 application
+entities, 4.3 interfaces, 4.4 configuration), 5 Media interchange, 6 Character sets, 7 Security,
+8 Annexes (8.1 created objects, 8.2 attributes that are copied, 8.3 codes).
+
+## 3 Introduction
+
+For those who plan and run the network between Viscera and a PACS and know DICOM. A conformance
+statement shows what two systems may exchange; it does not replace a test between them. Terms and
+abbreviations are those of PS3.2 and PS3.4. Settings stand in [settings.md](settings.md), errors
+in [errors.md](errors.md), odd series in [oddities.md](oddities.md).
+"""
+
+
+def _networking() -> Iterator[str]:
+    dicom = DicomSettings()
+    entity = AE()
+    yield f"""## 4 Networking
+
+### 4.1 Implementation model
+
+STORAGE-SCP takes instances from the peers in the settings; each is on disk, synced, before it is
+answered. When a series is complete its volumes are segmented, and STORAGE-SCU sends the results to
+the destinations in the settings. Each of the two has an AE title, by default `{dicom.ae_title}`
+for both. They need not run at the same time, and neither waits for the other.
+
+### 4.2 AE specifications
+
+Both entities: application context 1.2.840.10008.3.1.1.1; no asynchronous operations window; no
+extended negotiation; implementation class UID {entity.implementation_class_uid}, implementation
+version name {entity.implementation_version_name}; files that Viscera writes name an implementation
+class UID of Viscera's own.
+"""
+
+
+def _storage_scp() -> Iterator[str]:
+    yield """#### 4.2.1 STORAGE-SCP
+
+##### 4.2.1.1 Associations
+
+It initiates none. It accepts one where the called AE title is its own and the calling AE title,
+the source network and, where asked for, the TLS certificate are those of one peer in the settings;
+an empty list admits nobody.
+"""
+    yield from _table("rejected", "result", "source", "reason")
+    yield _row("called AE title not recognised", "1 permanent", "1 user", "7")
+    yield _row("calling AE title, network or certificate not known", "1 permanent", "1 user", "3")
+    yield _row("limit of associations reached", "2 transient", "3 presentation", "2")
+    yield ""
+    yield from _table("limit", "default", "meaning")
+    for name in _LIMITS:
+        field = DicomSettings.model_fields[name]
+        yield _row(f"`dicom.{name}`", f"`{field.default}`", str(field.description))
+    yield """
+##### 4.2.1.2 Presentation contexts: what is kept
+
+Any of the transfer syntaxes for each of the SOP classes. At start each decoder is tried on known
+pixels, and a syntax whose decoder fails is not offered; where a peer proposes several in one
+context, the first of this list is taken.
+"""
+    yield from _table("SOP class", "UID")
+    for uid in (*MODALITIES, VERIFICATION):
+        yield _row(UID(uid).name, str(uid))
+    yield ""
+    yield from _table("transfer syntax", "UID")
+    for uid in TRANSFER_SYNTAXES:
+        yield _row(UID(uid).name, uid)
+    yield f"""
+Never accepted, because they inflate without bound: {_names(sorted(DEFLATED))}.
+
+##### 4.2.1.3 Presentation contexts: what is accepted and dropped
+
+What a PACS sends along with a study is, for each peer by `accept_and_drop`, answered with success,
+counted, and not kept, in any transfer syntax that is not deflated.
+"""
+    yield from _table("kind", "SOP classes")
+    for kind, uids in KINDS.items():
+        yield _row(f"`{kind}`", _names(sorted(uids)))
+    yield """
+##### 4.2.1.4 Conformance of the Storage service
+
+Level 2 (full): every attribute of an accepted instance is kept as it came, byte by byte, while the
+instance is kept. Digital signatures are not looked at. A repeated instance with the same bytes is a
+success. C-ECHO is answered with success.
+"""
+    yield from _table("status", "error comment", "meaning")
+    yield _row("`0x0000`", "", "The instance is durable, or was dropped as 4.2.1.3 says.")
+    for error in _TAKEN:
+        meaning = str(error.__doc__).splitlines()[0]
+        yield _row(f"`0x{outward(error()).dimse:04X}`", f"`{error.__name__}`", meaning)
+    other = outward(errors.ServiceError()).dimse
+    yield _row(f"`0x{other:04X}`", "any other", "Viscera's own fault; its log says more.")
+    yield ""
+
+
+def _storage_scu() -> Iterator[str]:
+    yield """#### 4.2.2 STORAGE-SCU
+
+##### 4.2.2.1 Associations
+
+It accepts none. It opens one association with a destination when results for it are due, sends
+what is due there, and releases it. After a failure that may pass it tries again, with pauses that
+double from `deliver.backoff_s` to `deliver.backoff_max_s`, without end.
+
+##### 4.2.2.2 Presentation contexts
+
+Each context proposes one transfer syntax: that of the file.
+"""
+    yield from _table("SOP class", "UID", "transfer syntax")
+    for uid, syntax in deliver_dicom._COMPANIONS:
+        yield _row(UID(uid).name, uid, UID(syntax).name)
+    yield """
+Results are Segmentation and SR objects; the other SR classes are proposed so that one association
+serves reports of older and later versions.
+
+##### 4.2.2.3 Conformance of the Storage service
+"""
+    yield from _table("status of the answer", "behaviour")
+    taken = ["0x0000", f"0x{answers._DUPLICATE:04X}", *_codes(answers._WARNINGS), "0xBxxx"]
+    yield _row(", ".join(taken), "delivered")
+    yield _row(
+        ", ".join([*_codes(answers._FINAL), "0xA9xx", "0xCxxx"]),
+        "failed: the same object would be refused again; an operator may try again",
+    )
+    yield _row("any other, or none", "tried again")
+    yield ""
+
+
+def _communication() -> Iterator[str]:
+    suites = _TLS12_SUITES.split(":")
+    yield f"""### 4.3 Network interfaces
+
+TCP/IP, IPv4 and IPv6 as the host has them.
+
+### 4.4 Configuration
+
+AE titles, addresses, ports, peers, destinations and all limits are settings of `[dicom]` and
+`[deliver]` ([settings.md](settings.md)). Defaults: listening port {DicomSettings().port}, called AE
+title `{DicomSettings().ae_title}`.
+
+## 5 Media interchange
+
+Not supported. `viscera segment` reads PS3.10 files, also those that a DICOMDIR lies beside.
+
+## 6 Character sets
+
+Received data sets may use any; what is copied into results is decoded and written again in
+{CHARACTER_SET} (UTF-8).
+
+## 7 Security
+
+DICOM TLS beside or instead of the plain port (`dicom.tls_port`, `dicom.plain`), as the BCP 195
+profiles of PS3.15 have it: TLS 1.3, and TLS 1.2 with
+{", ".join(suites[:2])},
+{", ".join(suites[2:])}.
+Client certificates are asked for where `dicom.tls_client_ca` is set, and may be bound to a peer's AE title
+(`dicom.peers.certificates`). STORAGE-SCU does not use TLS. Without TLS a peer is known by its AE
+title and network alone.
+"""
+
+
+def _contents() -> Iterator[str]:
+    yield """## 8 Annexes
+
+### 8.1 Created SOP instances
+
+Attributes at the top level of results that were written for a phantom while this page was made.
+*Source* means copied from the first instance of the segmented series, as far as it has the
+attribute; 8.2 names all that are copied. Sequences' contents follow PS3.3. Frames of a segment are
+written only where the segment has voxels; each refers to the source frame that it lies on.
+"""
+    with tempfile.TemporaryDirectory() as place:
+        source, results = _written(Path(place))
+    for ds in results:
+        yield f"#### {UID(ds.SOPClassUID).name}\n"
+        yield from _table("attribute", "tag", "VR", "value")
+        for element in ds:
+            yield _row(element.name, str(element.tag), element.VR, _origin(element, source))
+        yield ""
+    yield "### 8.2 Attributes that are copied\n"
+    yield from _table("module", "attributes")
+    yield _row("Patient, Clinical Trial Subject", _listed(PATIENT))
+    yield _row("General Study, Patient Study, Clinical Trial Study", _listed(STUDY))
+    yield """
+### 8.3 Codes of segments
+
+The organs of AMOS; a model may know fewer, or bring others in its manifest.
+"""
+    yield from _table("segment", "code", "meaning", "laterality")
+    for label in AMOS:
+        side = label.laterality.meaning if label.laterality else ""
+        code = f"({label.type.value}, {label.type.scheme})"
+        yield _row(label.title, code, label.type.meaning, side)
+
+
+def _written(folder: Path) -> tuple[Dataset, Sequence[Dataset]]:
+    """Return a source instance and the SEG and SR of its series."""
+    scan = phantom.Scan(spacing_mm=(20.0, 12.0, 12.0), matrix=(32, 32), centred=True, plain=True)
+    body = phantom.make_phantom(1, scan)
+    paths = phantom.write_series(body, folder / "in")
+    (stack,) = series.assemble(paths, SeriesSettings()).stacks
+    model = models.load_model(ROOT / "model_repo", Settings().models.default)
+    encode.write_results(
+        labels=body.labels,
+        volume=body.volume,
+        stack=stack,
+        measurements=measure.measure(body.labels, body.volume, model),
+        verdict=Verdict(decision=Decision.DELIVER),
+        context=encode.ResultContext(
+            job_id="1", job_key="1", created_at=_NOON, model=model, engine="engine"
+        ),
+        folder=folder / "out",
+    )
+    results = sorted((folder / "out").glob("*.dcm"), reverse=True)
+    return dcmread(paths[0]), [dcmread(path, stop_before_pixels=True) for path in results]
+
+
+def _origin(element: DataElement, source: Dataset) -> str:
+    keyword = element.keyword
+    copied = keyword in {*PATIENT, *STUDY}
+    shared = keyword in _SHARED and element.value == source[keyword].value
+    return "source" if copied or shared else "Viscera"
+
+
+def _sent() -> Iterable[str]:
+    return [uid for uid, _ in deliver_dicom._COMPANIONS]
+
+
+def _codes(statuses: Iterable[int]) -> list[str]:
+    return [f"0x{status:04X}" for status in sorted(statuses)]
+
+
+def _names(uids: Iterable[str]) -> str:
+    return ", ".join(UID(uid).name for uid in uids)
+
+
+def _listed(keywords: Iterable[str]) -> str:
+    return ", ".join(f"{keyword} {_tag(keyword)}" for keyword in keywords)
+
+
+def _tag(keyword: str) -> str:
+    tag = tag_for_keyword(keyword)
+    assert tag is not None, keyword
+    return str(Tag(tag))
+
+
+def _table(*columns: str) -> tuple[str, str]:
+    return _row(*columns), "|" + "---|" * len(columns)
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main() -> None:
+    """Write the page beside this script."""
+    for name, text in pages().items():
+        (Path(__file__).parent / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
