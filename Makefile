@@ -60,7 +60,7 @@ $(TENSORRTS): .venv-trt%/.done: .venv/.dev
 	.venv-trt$*/bin/python -m pip install -q --disable-pip-version-check $(TENSORRT_$*)
 	touch $@
 test-tensorrt: $(TENSORRTS) ## TensorRT's real API and builds, without a GPU
-	$(PY) -m pytest tests/tensorrt
+	$(PY) -m pytest tests/tensorrt_api
 e2e: .venv/.dev peers ## Run the end-to-end tests alone
 	$(PY) -m pytest -m e2e
 run: setup ## Run the service with ./viscera.toml

@@ -72,7 +72,7 @@ def test_every_name_we_use_is_in_the_real_bindings(stubs, major):
     done = subprocess.run(
         [
             python_of(f".venv-trt{major}"),
-            ROOT / "tests/tensorrt/bindings_contract.py",
+            ROOT / "tests/tensorrt_api/bindings_contract.py",
             stubs(major),
         ],
         capture_output=True,
