@@ -57,13 +57,20 @@ def answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def storescu(port: int, *inputs: Path, calling: str = "PACS", called: str = "VISCERA", extra=()):
+def storescu(
+    port: int,
+    *inputs: Path,
+    calling: str = "PACS",
+    called: str = "VISCERA",
+    extra=(),
+    timeout_s: float = 120,
+):
     """Push files or folders with dcmtk's storescu."""
     program = need("/usr/bin/storescu")
     command = [program, "-aet", calling, "-aec", called, "+sd", "+r", *extra]
     command += ["127.0.0.1", str(port), *map(str, inputs)]
     return subprocess.run(
-        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False
+        command, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout_s, check=False
     )
 
 

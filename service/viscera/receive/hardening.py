@@ -17,6 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import P_DATA
 
 from viscera import log
@@ -32,6 +33,7 @@ _LOOK_S = 0.005
 _INVALID_UID = 0x0117
 _INVALID_PDU = "Evt19"
 """PS3.8 9.2: unrecognised or invalid PDU; in any state it ends in an A-ABORT."""
+_MOST_CONTEXTS = 128
 _ENDING_EVENTS = {
     "Evt16": "aborted_by_peer",
     "Evt17": "connection_closed",
@@ -56,6 +58,12 @@ class PromptProvider(DULServiceProvider):
             association: Any = self.assoc
             association.ends_by("pdu_unexpected")
             _log.warning("association_broken", error=type(error).__name__)
+
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        pdu, event = super()._decode_pdu(bytestream)
+        if isinstance(pdu, A_ASSOCIATE_RQ):
+            _require_sane(pdu)
+        return pdu, event
 
     def _read_pdu_data(self) -> None:
         super()._read_pdu_data()
@@ -91,6 +99,13 @@ class PromptProvider(DULServiceProvider):
     def _wake(self) -> None:
         if isinstance(self.socket, BoundedSocket):
             self.socket.wake()
+
+
+def _require_sane(request: A_ASSOCIATE_RQ) -> None:
+    """Refuse what PS3.8 9.3.2.2 rules out, and stock negotiates at length: ids are odd bytes."""
+    ids = [context.context_id for context in request.presentation_context]
+    if len(ids) > _MOST_CONTEXTS or len(set(ids)) < len(ids):
+        raise ValueError(f"{len(ids)} presentation contexts, or two of one id")
 
 
 class BoundedMessages(DIMSEServiceProvider):

@@ -109,7 +109,9 @@ class BoundedSocket(AssociationSocket):
     def _wait(self) -> bool:
         """Wait a moment for the peer or for `wake`; return whether the peer sent something."""
         assert self.socket is not None
-        descriptors = {fd for fd, _ in self._poll.poll(_WAIT_S * 1000)}
+        # What was read and is not yet acted upon must not wait for what comes next.
+        patience_s = _WAIT_S if self.event_queue.empty() else 0
+        descriptors = {fd for fd, _ in self._poll.poll(patience_s * 1000)}
         if self._wake in descriptors:
             os.eventfd_read(self._wake)
         return self.socket.fileno() in descriptors
