@@ -241,9 +241,9 @@ DICOM TLS beside or instead of the plain port (`dicom.tls_port`, `dicom.plain`),
 profiles of PS3.15 have it: TLS 1.3, and TLS 1.2 with
 {", ".join(suites[:2])},
 {", ".join(suites[2:])}.
-Client certificates are asked for where `dicom.tls_client_ca` is set, and may be bound to a peer's AE title
-(`dicom.peers.certificates`). STORAGE-SCU does not use TLS. Without TLS a peer is known by its AE
-title and network alone.
+Client certificates are asked for where `dicom.tls_client_ca` is set, and may be bound to a peer's
+AE title (`dicom.peers.certificates`). STORAGE-SCU does not use TLS. Without TLS a peer is known by
+its AE title and network alone.
 """
 
 
