@@ -5,14 +5,20 @@ wrong. TensorRT itself is `fake_tensorrt`, over the simulator's host memory.
 """
 
 import contextlib
+import tempfile
+from pathlib import Path
 
 import numpy as np
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 import fake_tensorrt
 from cuda_simulation import report_on
-from segment_fakes import FunctionEngine, make_model
-from viscera.errors import DeviceLost, ModelRefused
+from segment_fakes import FunctionEngine, make_model, write_network
+from viscera.errors import DeviceLost, DeviceMemoryFull, DeviceUnavailable, ModelRefused
 from viscera.segment import device_memory, golden, segment
+from viscera.segment.engine import DeviceEngine
+from viscera.segment.onnx_cpu import OnnxCpuEngine
+from viscera.segment.onnx_cuda import OnnxCudaEngine
 from viscera.segment.tensorrt_engine import PlanRefused, TensorRtEngine
 
 # The two things that the simulator has no word for.
@@ -125,6 +131,68 @@ def a_call_that_is_not_taken_is_a_lost_device():
         engine.infer(np.zeros((1, CHANNELS, *PATCH), np.float32))
 
 
+def onnx_session(folder, **changes):
+    """`OnnxCudaEngine` over the CPU's provider: the simulator's device memory is the host's."""
+    path = write_network(Path(folder) / "m.onnx", channels=CHANNELS, labels=LABELS)
+    model = model_of(onnx_path=path)
+    given = {"tile_batch": 2, "provider": "CPUExecutionProvider", "device": "cpu", **changes}
+    return model, OnnxCudaEngine(model, **given)
+
+
+def onnx_runtime_reads_and_writes_our_memory():
+    with tempfile.TemporaryDirectory() as folder:
+        model, engine = onnx_session(folder)
+        assert isinstance(engine, DeviceEngine)
+        right = OnnxCpuEngine(model, threads=1, tile_batch=2)
+        for count in (2, 1, 2):
+            tiles = RNG.standard_normal((count, CHANNELS, *PATCH)).astype(np.float32)
+            np.testing.assert_allclose(engine.infer(tiles), right.infer(tiles), atol=1e-4)
+        image = RNG.standard_normal((CHANNELS, 7, 8, 6)).astype(np.float32)
+        expected = label_map(image, model, right, (9, 7, 11))
+        found = label_map(image, model, engine, (9, 7, 11))
+        assert np.mean(found == expected) > 0.999
+        engine.close()
+        engine.close()
+        with raises(ModelRefused):
+            engine.infer(tiles)
+
+
+def onnx_runtime_without_cuda_is_refused():
+    with tempfile.TemporaryDirectory() as folder, raises(DeviceUnavailable):
+        onnx_session(folder, provider="CUDAExecutionProvider", device="cuda")
+
+
+def what_onnx_runtime_says_has_our_names():
+    class Broken:
+        def __init__(self, text):
+            self._text = text
+
+        def __getattr__(self, name):
+            return getattr(session, name)
+
+        def run_with_iobinding(self, *_):
+            raise ort_errors.RuntimeException(self._text)
+
+    with tempfile.TemporaryDirectory() as folder:
+        _, engine = onnx_session(folder)
+        session = engine._session
+        for text, kind in (
+            ("BFCArena: Failed to allocate memory for requested buffer", DeviceMemoryFull),
+            ("CUDA failure 700: an illegal memory access was encountered", DeviceLost),
+        ):
+            engine._session = Broken(text)
+            with raises(kind):
+                engine.infer(np.zeros((1, CHANNELS, *PATCH), np.float32))
+
+
+def what_cuda_says_has_our_names():
+    for code, kind in ((2, DeviceMemoryFull), (700, DeviceLost)):
+        with raises(kind), device_memory.faults_named():
+            said = device_memory.CudaAPIError()
+            said.code = code
+            raise said
+
+
 COMPARISONS = (
     volume_is_the_cpus,
     logits_that_are_not_finite_are_refused,
@@ -132,6 +200,10 @@ COMPARISONS = (
     golden_tile_judges_it,
     plans_that_do_not_fit_are_refused,
     a_call_that_is_not_taken_is_a_lost_device,
+    onnx_runtime_reads_and_writes_our_memory,
+    onnx_runtime_without_cuda_is_refused,
+    what_onnx_runtime_says_has_our_names,
+    what_cuda_says_has_our_names,
 )
 
 if __name__ == "__main__":

@@ -59,6 +59,12 @@ def _tensorrt(library: str) -> Callable[[Model, EngineSettings, Gpu | None], Eng
     return build
 
 
+def _onnx_cuda(model: Model, settings: EngineSettings, gpu: Gpu | None) -> Engine:
+    from viscera.segment.onnx_cuda import OnnxCudaEngine  # onnxruntime-gpu is an extra
+
+    return OnnxCudaEngine(model, tile_batch=settings.tile_batch)
+
+
 def _openvino_cpu(model: Model, settings: EngineSettings, gpu: Gpu | None) -> Engine:
     from viscera.segment.openvino_cpu import OpenVinoEngine  # openvino is an extra
 
@@ -75,6 +81,14 @@ def _onnx_cpu(model: Model, settings: EngineSettings, gpu: Gpu | None) -> Engine
 LADDER = (
     Rung("tensorrt", "tensorrt", _tensorrt("tensorrt"), needs_gpu=True, tolerance=HALF),
     Rung("tensorrt-rtx", "tensorrt_rtx", _tensorrt("tensorrt_rtx"), needs_gpu=True, tolerance=HALF),
+    Rung(
+        "onnx-cuda",
+        "onnxruntime",
+        _onnx_cuda,
+        distribution="onnxruntime-gpu",
+        needs_gpu=True,
+        tolerance=HALF,
+    ),
     Rung("openvino-cpu", "openvino", _openvino_cpu),
     Rung("onnx-cpu", "onnxruntime", _onnx_cpu),
 )

@@ -9,6 +9,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from viscera.domain.arrays import Logits, Tiles
 from viscera.domain.models import Model
 from viscera.errors import HostMemoryFull, ModelRefused
+from viscera.segment.onnx_session import check_signature, open_session
 from viscera.segment.runtime import usable_threads
 
 
@@ -35,7 +36,7 @@ class OnnxCpuEngine:
         self._patch = model.patch_size
         self._labels = model.output_count
         self._session: Any = _load(model, usable_threads(threads))
-        batch = _check_signature(self._session, model)
+        batch = check_signature(self._session, model)
         self._tile_batch = tile_batch if batch is None else batch
         self._answer = np.empty((0,), np.float32)
 
@@ -88,51 +89,4 @@ def _load(model: Model, threads: int) -> Any:
     # Tiles have one shape, so the arena stops growing with the first call. Without patterns it
     # peaks a seventh lower at equal speed; without the arena a call takes a fifth longer.
     options.enable_mem_pattern = False
-    try:
-        return onnxruntime.InferenceSession(
-            str(model.onnx), options, providers=["CPUExecutionProvider"]
-        )
-    except _LOAD_ERRORS as error:
-        raise ModelRefused(
-            f"the network of {model.full_name} cannot be loaded by ONNX Runtime"
-            f" {onnxruntime.__version__}: {error}"
-        ) from error
-
-
-_LOAD_ERRORS = (
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NoSuchFile,
-    ort_errors.NotImplemented,
-)
-
-
-def _check_signature(session: Any, model: Model) -> int | None:
-    """Return the batch size that the network is fixed to, None where it takes any.
-
-    Raises
-    ------
-    ModelRefused
-        If inputs and outputs are not one array each of the manifest's shape.
-    """
-    expected = {
-        "input": (session.get_inputs(), len(model.channels)),
-        "output": (session.get_outputs(), model.output_count),
-    }
-    batches = set()
-    for what, (nodes, channels) in expected.items():
-        shape = nodes[0].shape if len(nodes) == 1 and nodes[0].type == "tensor(float)" else []
-        wanted = (channels, *model.patch_size)
-        if len(shape) != 5 or any(
-            isinstance(seen, int) and seen != size
-            for seen, size in zip(shape[1:], wanted, strict=True)
-        ):
-            raise ModelRefused(
-                f"{what}s of the network of {model.full_name} are"
-                f" {[(node.type, node.shape) for node in nodes]}; one float32 array"
-                f" (tile, {', '.join(map(str, wanted))}) was expected"
-            )
-        batches.add(shape[0] if isinstance(shape[0], int) else None)
-    return next((size for size in batches if size is not None), None)
+    return open_session(model, options, ["CPUExecutionProvider"])

@@ -72,10 +72,11 @@ class TensorRtEngine:
         """Return the logits of `tiles`, both in host memory."""
         if self._context is None:
             raise ModelRefused("this engine is closed; start another one")
-        self.tiles[: len(tiles)].copy_to_device(np.ascontiguousarray(tiles), stream=self.stream)
-        self.enqueue(len(tiles))
-        logits: Logits = self.logits[: len(tiles)].copy_to_host(stream=self.stream)
-        self.stream.synchronize()
+        with device_memory.faults_named():
+            self.tiles[: len(tiles)].copy_to_device(np.ascontiguousarray(tiles), stream=self.stream)
+            self.enqueue(len(tiles))
+            logits: Logits = self.logits[: len(tiles)].copy_to_host(stream=self.stream)
+            self.stream.synchronize()
         return logits
 
     def enqueue(self, count: int) -> None:

@@ -21,6 +21,10 @@ RUNS = [
     "golden_tile_judges_it",
     "plans_that_do_not_fit_are_refused",
     "a_call_that_is_not_taken_is_a_lost_device",
+    "onnx_runtime_reads_and_writes_our_memory",
+    "onnx_runtime_without_cuda_is_refused",
+    "what_onnx_runtime_says_has_our_names",
+    "what_cuda_says_has_our_names",
 ]
 KERNELS = ["gather", "accumulate", "clear", "find_winners", "restore", "resample"]
 

@@ -74,7 +74,7 @@ def demotions(metrics, engine):
 
 def test_the_fastest_comes_first():
     names = [rung.name for rung in LADDER]
-    assert names == ["tensorrt", "tensorrt-rtx", "openvino-cpu", "onnx-cpu"]
+    assert names == ["tensorrt", "tensorrt-rtx", "onnx-cuda", "openvino-cpu", "onnx-cpu"]
 
 
 def test_openvino_serves_where_it_is_installed(package):
