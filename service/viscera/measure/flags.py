@@ -65,14 +65,13 @@ def _size(organ: OrganMeasurement) -> Flag | None:
     (least, most), (low, high) = known.possible_ml, known.usual_ml
     whole = organ.presence is Presence.FOUND
     if volume_ml > most:
-        text = f"{title}: {volume_ml:.0f} mL is more than the {most:g} mL thought possible."
+        text = f"{title}: {_number(volume_ml)} mL is more than the {most:g} mL thought possible."
         return Flag(FlagKind.VOLUME_IMPOSSIBLE, text)
     if whole and volume_ml < least:
-        text = f"{title}: {volume_ml:.1f} mL is less than the {least:g} mL thought possible."
+        text = f"{title}: {_number(volume_ml)} mL is less than the {least:g} mL thought possible."
         return Flag(FlagKind.VOLUME_IMPOSSIBLE, text)
     if volume_ml > high or (whole and volume_ml < low):
-        number = f"{volume_ml:.0f}" if volume_ml >= 10 else f"{volume_ml:.1f}"
-        text = f"{title}: {number} mL is not within the {low:g} to {high:g} mL usual in adults."
+        text = f"{title}: {_number(volume_ml)} mL is not within the {low:g} to {high:g} mL usual in adults."
         return Flag(FlagKind.VOLUME_UNUSUAL, text)
     return None
 
@@ -120,7 +119,11 @@ def _removals(rows: Sequence[OrganMeasurement]) -> Iterator[tuple[str, Flag]]:
         if row.removed_ml < _REMOVED_ML or row.removed_ml < _REMOVED_SHARE * painted_ml:
             continue
         text = (
-            f"{row.label.title}: {row.removed_ml:.0f} of the {painted_ml:.0f} mL that the network "
-            "painted were taken away as implausible."
+            f"{row.label.title}: {_number(row.removed_ml)} of the {_number(painted_ml)} mL that the "
+            "network painted were taken away as implausible."
         )
         yield row.label.name, Flag(FlagKind.REMOVED, text)
+
+
+def _number(millilitres: float) -> str:
+    return f"{millilitres:.0f}" if millilitres >= 10 else f"{millilitres:.1f}"

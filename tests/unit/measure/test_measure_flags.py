@@ -144,4 +144,4 @@ def test_an_organ_that_was_removed_whole_is_flagged_though_not_found():
     rows = {o.label.name: o for o in measure(labels, scan, ABDOMEN, (removal,))}
     assert rows["bladder"].presence is Presence.NOT_FOUND
     (flag,) = rows["bladder"].flags
-    assert "8 of the 8 mL" in flag.text
+    assert "8.0 of the 8.0 mL" in flag.text
