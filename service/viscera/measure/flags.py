@@ -60,18 +60,19 @@ def _sizes(found: Found) -> Iterator[tuple[str, Flag]]:
 
 
 def _size(organ: OrganMeasurement) -> Flag | None:
-    volume_ml, title = organ.volume_ml, organ.label.title
+    volume_ml = organ.volume_ml
+    seen = f"{organ.label.title}: {_number(volume_ml)} mL"
     known = volume_ranges()[organ.label.name]
     (least, most), (low, high) = known.possible_ml, known.usual_ml
     whole = organ.presence is Presence.FOUND
     if volume_ml > most:
-        text = f"{title}: {_number(volume_ml)} mL is more than the {most:g} mL thought possible."
+        text = f"{seen} is more than the {most:g} mL thought possible."
         return Flag(FlagKind.VOLUME_IMPOSSIBLE, text)
     if whole and volume_ml < least:
-        text = f"{title}: {_number(volume_ml)} mL is less than the {least:g} mL thought possible."
+        text = f"{seen} is less than the {least:g} mL thought possible."
         return Flag(FlagKind.VOLUME_IMPOSSIBLE, text)
     if volume_ml > high or (whole and volume_ml < low):
-        text = f"{title}: {_number(volume_ml)} mL is not within the {low:g} to {high:g} mL usual in adults."
+        text = f"{seen} is not within the {low:g} to {high:g} mL usual in adults."
         return Flag(FlagKind.VOLUME_UNUSUAL, text)
     return None
 
@@ -119,8 +120,8 @@ def _removals(rows: Sequence[OrganMeasurement]) -> Iterator[tuple[str, Flag]]:
         if row.removed_ml < _REMOVED_ML or row.removed_ml < _REMOVED_SHARE * painted_ml:
             continue
         text = (
-            f"{row.label.title}: {_number(row.removed_ml)} of the {_number(painted_ml)} mL that the "
-            "network painted were taken away as implausible."
+            f"{row.label.title}: {_number(row.removed_ml)} of the {_number(painted_ml)} mL that "
+            "the network painted were taken away as implausible."
         )
         yield row.label.name, Flag(FlagKind.REMOVED, text)
 
