@@ -160,6 +160,7 @@ class Pipeline:
         loaded = channels[0]
         model, engine = self.serve(model_name)
         require_modality(model, loaded.modality)
+        segment.require_memory(model, engine, *volume.input_shape(loaded, model))
         report("prepare", 0.0, engine.name)
         with self._metrics.stage("prepare"):
             fed = volume.prepare(channels, model)

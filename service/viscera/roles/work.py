@@ -14,10 +14,10 @@ from viscera.domain.jobs import Address, Job, Outcome, Plan
 from viscera.domain.results import ResultKind
 from viscera.domain.sources import Submission
 from viscera.encode import Predecessor, read_predecessor
-from viscera.errors import StoreUnavailable
+from viscera.errors import DeviceLost, StoreUnavailable
 from viscera.jobs.retention import sweep
 from viscera.jobs.store import SqlJobStore
-from viscera.jobs.worker import WorkerLoop
+from viscera.jobs.worker import RunIt, WorkerLoop
 from viscera.metrics import Metrics
 from viscera.pipeline import Pipeline, Report
 from viscera.roles.parts import Face, migrate_until_done, now, open_spool, open_store
@@ -39,17 +39,39 @@ def run(face: Face, stop: threading.Event) -> None:
     ):
         pipeline.serve(settings.models.default)
         migrate_until_done(store, stop)
+        lost: list[DeviceLost] = []
         loop = WorkerLoop(
             store,
             settings.jobs,
             plan=partial(_plan, pipeline, metrics),
-            run=partial(_run, pipeline, store, settings),
+            run=ending_with_the_device(partial(_run, pipeline, store, settings), stop, lost),
             addresses=partial(_route, settings),
             committed=partial(_observe, metrics),
         )
         threading.Thread(target=_sweep_often, args=(settings, store, stop), daemon=True).start()
         announce()
         loop.run(stop)
+        if lost:
+            raise lost[0]
+
+
+def ending_with_the_device(run: RunIt, stop: threading.Event, lost: list[DeviceLost]) -> RunIt:
+    """Return `run`, which sets `stop` once the GPU has failed.
+
+    What CUDA failed at once it fails at for the life of the process. The next process asks the
+    driver and passes the golden tile before it takes a job; without a GPU the ladder goes on down.
+    """
+
+    def guarded(job: Job, paths: tuple[Path, ...], folder: Path, report: Report) -> Outcome:
+        try:
+            return run(job, paths, folder, report)
+        except DeviceLost as error:
+            _log.exception("device_lost")
+            lost.append(error)
+            stop.set()
+            raise
+
+    return guarded
 
 
 def _plan(pipeline: Pipeline, metrics: Metrics, submission: Submission) -> Plan:

@@ -13,6 +13,7 @@ Numba is imported late, by `warm_up` or the first `segment`; `configure_numba` c
 from viscera.segment import golden
 from viscera.segment.engine import Engine
 from viscera.segment.ladder import start_engine
+from viscera.segment.memory import require_memory
 from viscera.segment.run import segment
 from viscera.segment.runtime import configure_numba, warm_up
 from viscera.segment.slot import EngineSlot
@@ -22,6 +23,7 @@ __all__ = [
     "EngineSlot",
     "configure_numba",
     "golden",
+    "require_memory",
     "segment",
     "start_engine",
     "warm_up",

@@ -16,7 +16,7 @@ from viscera.domain.models import Model
 from viscera.errors import ModelRefused
 from viscera.segment import cuda_kernels, device_memory
 from viscera.segment.engine import DeviceEngine
-from viscera.segment.ring import footprint, ring_planes
+from viscera.segment.ring import footprint
 from viscera.segment.tables import AxisTable
 from viscera.segment.tiles import Pass, TileGrid
 from viscera.segment.weights import tile_weights
@@ -26,7 +26,7 @@ class DeviceRing:
     """`ring.Ring` on the device: blended logits of a moving range of planes."""
 
     def __init__(self, tiles: TileGrid, labels: int, stream: Any) -> None:
-        self.planes = ring_planes(tiles)
+        self.planes = tiles.ring_planes
         self.final = 0
         self._entered = 0
         self._tiles, self._stream = tiles, stream

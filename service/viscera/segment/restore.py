@@ -4,10 +4,7 @@ import numpy as np
 
 from viscera.segment import kernels
 from viscera.segment.ring import Ring
-from viscera.segment.tables import AxisTable
-
-SLAB = 16
-"""Slices written at a time: bounds the buffer, and gives every thread rows enough."""
+from viscera.segment.tables import SLAB, AxisTable
 
 
 class Restorer:

@@ -18,11 +18,6 @@ from viscera.segment.weights import tile_weights
 Triple = tuple[int, int, int]
 
 
-def ring_planes(tiles: TileGrid) -> int:
-    """Return how many planes of logits are held at a time."""
-    return min(tiles.shape[0], tiles.patch[0] + 1)
-
-
 def footprint(
     tiles: TileGrid, weights: tuple[Any, Any, Any], one: Pass
 ) -> tuple[Triple, Triple, tuple[Any, Any, Any]]:
@@ -70,7 +65,7 @@ class Ring:
 
     def __init__(self, tiles: TileGrid, labels: int) -> None:
         _, height, width = tiles.shape
-        self.planes = ring_planes(tiles)
+        self.planes = tiles.ring_planes
         self.final = 0
         """Planes below this one do not change any more."""
         self._entered = self.planes

@@ -10,6 +10,9 @@ import numpy as np
 
 from viscera.errors import ModelRefused
 
+SLAB = 16
+"""Slices written at a time: bounds the buffer, and gives every thread rows enough."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AxisTable:

@@ -75,6 +75,11 @@ class TileGrid:
         z, y, x = (axis_starts(n, p, step) for n, p in zip(shape, patch, strict=True))
         return cls(shape=shape, patch=patch, starts=(z, y, x))
 
+    @property
+    def ring_planes(self) -> int:
+        """How many planes of logits grow at a time, and one: see `ring`."""
+        return min(self.shape[0], self.patch[0] + 1)
+
     def __len__(self) -> int:
         return math.prod(map(len, self.starts))
 

@@ -13,12 +13,13 @@ from viscera.domain.geometry import to_axes
 from viscera.volume.files import read_volume, write_labels
 from viscera.volume.load import load_volume
 from viscera.volume.pool import DecodePool
-from viscera.volume.prepare import prepare, warm_up
+from viscera.volume.prepare import input_shape, prepare, warm_up
 from viscera.volume.proof import proven_syntaxes
 from viscera.volume.sampling import target_shape
 
 __all__ = [
     "DecodePool",
+    "input_shape",
     "load_volume",
     "prepare",
     "proven_syntaxes",

@@ -80,6 +80,14 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model) -> ModelInput:
     return ModelInput(image=image, box=box, restore_orders=back)
 
 
+def input_shape(volume: Volume, model: Model) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Return (z, y, x) of the model's input and of the source, before any crop."""
+    permutation, _ = axes_transform(volume.geometry.axes, model.axes)
+    z, y, x = (volume.geometry.shape[k] for k in permutation)
+    spacing_mm = tuple(volume.geometry.spacing_mm[k] for k in permutation)
+    return target_shape((z, y, x), spacing_mm, model.spacing_mm), (z, y, x)
+
+
 def scaling_of(
     normalisation: Normalisation, voxels: np.ndarray, mask: Mask | None = None
 ) -> Scaling:
