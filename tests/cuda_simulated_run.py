@@ -6,20 +6,26 @@ wrong. TensorRT itself is `fake_tensorrt`, over the simulator's host memory.
 
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numba import cuda
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 import fake_tensorrt
 from cuda_simulation import report_on
 from segment_fakes import FunctionEngine, make_model, write_network
+from viscera.domain.geometry import Geometry
+from viscera.domain.models import Normalisation, NormalisationScheme
+from viscera.domain.volumes import Volume
 from viscera.errors import DeviceLost, DeviceMemoryFull, DeviceUnavailable, ModelRefused
 from viscera.segment import device_memory, golden, segment
 from viscera.segment.engine import DeviceEngine
 from viscera.segment.onnx_cpu import OnnxCpuEngine
 from viscera.segment.onnx_cuda import OnnxCudaEngine
 from viscera.segment.tensorrt_engine import PlanRefused, TensorRtEngine
+from viscera.volume import prepare
 
 # The two things that the simulator has no word for.
 device_memory.address_of = lambda array: array._ary.ctypes.data
@@ -193,7 +199,37 @@ def what_cuda_says_has_our_names():
             raise said
 
 
+def input_is_the_cpus():
+    """The source in each of two orientations, so that axes are flipped and permuted."""
+    shape, spacing_mm = (5, 7, 9), (3.0, 1.0, 1.5)
+    voxels = RNG.integers(-1000, 1000, shape, np.int16)
+    for orientation in ((1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, 0, 1)):
+        geometry = Geometry.from_planes(
+            shape,
+            np.zeros(3),
+            spacing_mm[0] * np.cross(orientation[:3], orientation[3:]),
+            orientation,
+            spacing_mm[1:],
+        )
+        for scheme in ("ct", "zscore"):
+            normalisation = Normalisation(
+                scheme=NormalisationScheme(scheme), lower=-200.0, upper=300.0, mean=9.0, sd=99.0
+            )
+            model = replace(
+                make_model(labels=2, patch=PATCH),
+                spacing_mm=(2.0, 2.0, 1.0),
+                normalisation={"CT": (normalisation,)},
+            )
+            scan = Volume(voxels=voxels, geometry=geometry, modality="CT")
+            expected = prepare(scan, model)
+            found = prepare(scan, model, cuda.stream())
+            assert found.image.copy_to_host is not None
+            np.testing.assert_array_equal(found.image.copy_to_host(), expected.image)
+            assert (found.box, found.restore_orders) == (expected.box, expected.restore_orders)
+
+
 COMPARISONS = (
+    input_is_the_cpus,
     volume_is_the_cpus,
     logits_that_are_not_finite_are_refused,
     a_batch_on_the_host_goes_up_and_comes_down,

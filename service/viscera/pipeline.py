@@ -162,8 +162,8 @@ class Pipeline:
         require_modality(model, loaded.modality)
         segment.require_memory(model, engine, *volume.input_shape(loaded, model))
         report("prepare", 0.0, engine.name)
-        with self._metrics.stage("prepare"):
-            fed = volume.prepare(channels, model)
+        with self._metrics.stage("prepare"), segment.faults_of(engine):
+            fed = volume.prepare(channels, model, segment.stream_of(engine))
         labels = np.zeros(loaded.geometry.shape, dtype=np.uint8)
         with self._metrics.stage("segment", engine.name):
             segment.segment(

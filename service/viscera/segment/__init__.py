@@ -11,7 +11,7 @@ Numba is imported late, by `warm_up` or the first `segment`; `configure_numba` c
 """
 
 from viscera.segment import golden
-from viscera.segment.engine import Engine
+from viscera.segment.engine import Engine, faults_of, stream_of
 from viscera.segment.ladder import start_engine
 from viscera.segment.memory import require_memory
 from viscera.segment.run import segment
@@ -22,9 +22,11 @@ __all__ = [
     "Engine",
     "EngineSlot",
     "configure_numba",
+    "faults_of",
     "golden",
     "require_memory",
     "segment",
     "start_engine",
+    "stream_of",
     "warm_up",
 ]

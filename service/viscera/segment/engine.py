@@ -1,5 +1,6 @@
 """What a network is to the rest: a batch of tiles in, a batch of logits out."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
 from viscera.domain.arrays import Logits, Tiles
@@ -42,3 +43,17 @@ class DeviceEngine(Engine, Protocol):
 
     def enqueue(self, count: int) -> None:
         """Run the network on the first `count` tiles."""
+
+
+def stream_of(engine: Engine) -> Any:
+    """Return the stream on which `engine` takes its image, None where it is on the host."""
+    return engine.stream if isinstance(engine, DeviceEngine) else None
+
+
+def faults_of(engine: Engine) -> AbstractContextManager[None]:
+    """Return a context in which what CUDA says becomes `DeviceLost` or `DeviceMemoryFull`."""
+    if not isinstance(engine, DeviceEngine):
+        return nullcontext()
+    from viscera.segment import device_memory  # numba-cuda is an extra
+
+    return device_memory.faults_named()

@@ -6,6 +6,7 @@ is the only float32 volume there ever is.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _MIN_SD = 1e-8
 """nnU-Net's floor, for a volume of one single intensity."""
 
 
-def prepare(volumes: Volume | Sequence[Volume], model: Model) -> ModelInput:
+def prepare(volumes: Volume | Sequence[Volume], model: Model, stream: Any = None) -> ModelInput:
     """Crop, normalise and resample `volumes` for `model`.
 
     Parameters
@@ -31,6 +32,9 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model) -> ModelInput:
         One for each of the model's channels, on one grid.
     model
         Its axes, crop, normalisation, spacing and resampling rules count here.
+    stream
+        numba-cuda's, of an engine that works on the GPU: the image is made there where the
+        kernels for it are, and stays there. None: on the host.
 
     Returns
     -------
@@ -67,6 +71,15 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model) -> ModelInput:
     spacing_mm = tuple(geometry.spacing_mm[k] for k in permutation)
     shape = target_shape(sources[0].shape, spacing_mm, model.spacing_mm)
     orders = axis_orders(model.image_order, model.image_separate, spacing_mm, model.spacing_mm)
+    back = axis_orders(
+        model.logits_order, model.logits_separate, model.spacing_mm or spacing_mm, spacing_mm
+    )
+    if stream is not None and _fits_device(normalisation, orders, model.order):
+        from viscera.volume.device import resample_on_device  # numba-cuda is an extra
+
+        scalings = [scaling_of(one, s) for one, s in zip(normalisation, sources, strict=True)]
+        image = resample_on_device(sources, shape, orders, scalings, stream)
+        return ModelInput(image=image, box=box, restore_orders=back)
     try:
         image = np.empty((len(sources), *shape), np.float32)
         mask = nonzero_mask(sources) if any(one.masked for one in normalisation) else None
@@ -74,9 +87,6 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model) -> ModelInput:
             _fill(out, source, one, mask, orders, model.order)
     except MemoryError as error:
         raise HostMemoryFull(f"no room for an input of {shape} voxels") from error
-    back = axis_orders(
-        model.logits_order, model.logits_separate, model.spacing_mm or spacing_mm, spacing_mm
-    )
     return ModelInput(image=image, box=box, restore_orders=back)
 
 
@@ -157,6 +167,17 @@ def _normalisation(channels: Sequence[Volume], model: Model) -> tuple[Normalisat
             f"only for {', '.join(model.normalisation)}; choose another model"
         )
     return model.normalisation[modality]
+
+
+def _fits_device(
+    normalisation: Sequence[Normalisation], orders: tuple[int, int, int], order: Order
+) -> bool:
+    """Whether the GPU's kernel does it: no splines, no mask, nothing measured afterwards."""
+    return (
+        3 not in orders
+        and order is Order.NORMALISE_FIRST
+        and not any(one.masked for one in normalisation)
+    )
 
 
 def _whole(array: np.ndarray) -> Box:

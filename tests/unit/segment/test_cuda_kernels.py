@@ -15,6 +15,7 @@ if importlib.util.find_spec("numba_cuda") is None:
 TESTS = Path(__file__).parents[2]
 CHIPS = ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
 RUNS = [
+    "input_is_the_cpus",
     "volume_is_the_cpus",
     "logits_that_are_not_finite_are_refused",
     "a_batch_on_the_host_goes_up_and_comes_down",
