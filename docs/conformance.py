@@ -29,6 +29,7 @@ from viscera.encode.inherited import PATIENT, STUDY
 from viscera.encode.sources import CHARACTER_SET
 from viscera.files.part10 import DEFLATED
 from viscera.receive.classes import KINDS, TRANSFER_SYNTAXES
+from viscera.receive.pull import FIND, MOVE
 from viscera.receive.tls import _TLS12_SUITES
 from viscera.statuses import outward
 
@@ -57,7 +58,8 @@ _LIMITS = (
 
 def pages() -> dict[str, str]:
     """Return the generated page by its file's name."""
-    parts = (_overview, _networking, _storage_scp, _storage_scu, _communication, _contents)
+    entities = (_storage_scp, _storage_scu, _query_scu)
+    parts = (_overview, _networking, *entities, _communication, _contents)
     return {"conformance.md": "\n".join(line for part in parts for line in part()).rstrip() + "\n"}
 
 
@@ -71,8 +73,9 @@ Written by `make docs` from the code's own tables; do not edit.
 ## 1 Overview
 
 Viscera {__version__} receives CT and MR series by DICOM, segments abdominal organs, and stores a
-Segmentation and a measurement report back. It queries nothing, prints nothing and keeps no
-archive: a received instance is a working copy that goes when `[spool]` and `[jobs]` say so.
+Segmentation and a measurement report back. It prints nothing and keeps no archive: a received
+instance is a working copy that goes when `[spool]` and `[jobs]` say so. An operator may have a PACS
+send a study (`viscera pull`).
 """
     yield from _table("SOP class", "user (SCU)", "provider (SCP)")
     yield _row(VERIFICATION.name, "no", "yes")
@@ -81,8 +84,10 @@ archive: a received instance is a working copy that goes when `[spool]` and `[jo
     for uid in _sent():
         yield _row(UID(uid).name, "yes", "no")
     yield _row("what is accepted and dropped: see 4.2.1.3", "no", "yes, nothing is kept")
+    for uid in (FIND, MOVE):
+        yield _row(UID(uid).name, "yes", "no")
     yield """
-Media interchange, print and query are not supported. No private SOP class, transfer syntax or
+Media interchange and print are not supported. No private SOP class, transfer syntax or
 attribute is used or created.
 
 ## 2 Contents
@@ -212,6 +217,31 @@ serves reports of older and later versions.
     )
     yield _row("any other, or none", "tried again")
     yield ""
+
+
+def _query_scu() -> Iterator[str]:
+    yield """#### 4.2.3 QUERY-SCU
+
+##### 4.2.3.1 Associations
+
+It accepts none. `viscera pull STUDY_UID --from PEER` opens one association with a peer that has a
+`host` in the settings, with the AE title of STORAGE-SCP, and releases it at its end.
+
+##### 4.2.3.2 Presentation contexts
+
+Each with Explicit VR Little Endian and Implicit VR Little Endian.
+"""
+    yield from _table("SOP class", "UID")
+    for uid in (FIND, MOVE):
+        yield _row(UID(uid).name, uid)
+    yield """
+##### 4.2.3.3 Conformance of the Query/Retrieve service
+
+Study root, level SERIES. C-FIND matches Study Instance UID and asks for Series Instance UID,
+Modality and Number of Series Related Instances. C-MOVE names one series at a time, of modality CT
+or MR, and STORAGE-SCP as the destination. No relational queries, no C-CANCEL. A status other than
+success or pending ends the command with an error; `0xA801` is told as an unknown destination.
+"""
 
 
 def _communication() -> Iterator[str]:

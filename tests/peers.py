@@ -102,8 +102,8 @@ class Orthanc:
 
 
 @contextlib.contextmanager
-def orthanc(folder: Path, dicom_port: int | None = None) -> Iterator[Orthanc]:
-    """Run Orthanc with its storage in `folder`."""
+def orthanc(folder: Path, dicom_port: int | None = None, **options: object) -> Iterator[Orthanc]:
+    """Run Orthanc with its storage in `folder`; `options` go over its configuration."""
     program = need("/usr/sbin/Orthanc")
     pacs = Orthanc(http_port=free_port(), dicom_port=dicom_port or free_port())
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +120,7 @@ def orthanc(folder: Path, dicom_port: int | None = None) -> Iterator[Orthanc]:
         "SyncStorageArea": True,
         "Plugins": [],
         "LuaScripts": [],
+        **options,
     }
     path = folder / "orthanc.json"
     path.write_text(json.dumps(config))

@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_phantom(commands)
     _add_model(commands)
     _add_jobs(commands)
+    _add_pull(commands)
     _add_config(commands)
     return parser
 
@@ -229,6 +230,20 @@ def _add_jobs(commands: _Commands) -> None:
     )
     why.add_argument("--limit", type=_whole, default=20, help="how many (default: 20)")
     why.set_defaults(command=_why)
+
+
+def _add_pull(commands: _Commands) -> None:
+    pull = commands.add_parser(
+        "pull",
+        help="have a PACS send a study to our listener",
+        description="C-FIND for the CT and MR series of the study, C-MOVE of each to our listener, "
+        "which must run. The PACS must know our AE title as a destination.",
+    )
+    pull.add_argument("study_uid", metavar="STUDY_UID")
+    pull.add_argument(
+        "--from", dest="peer", required=True, metavar="PEER", help="name or AE title of a peer"
+    )
+    pull.set_defaults(command=_pull)
 
 
 def _add_config(commands: _Commands) -> None:
@@ -428,6 +443,25 @@ def _why(options: argparse.Namespace, settings: Settings) -> int:
         return 0
     named = f"no instance of series {options.series_uid} was received"
     return _nothing(named if options.series_uid else "no series was received yet")
+
+
+def _pull(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera.domain.sources import MODALITIES
+    from viscera.receive.pull import asking, find_peer
+
+    peer = find_peer(settings.dicom, options.peer)
+    modalities = set(MODALITIES.values())
+    with asking(peer, settings.dicom.ae_title) as puller:
+        found = puller.find(options.study_uid)
+        wanted = [one for one in found if one.modality in modalities]
+        for one in wanted:
+            sent = puller.move(options.study_uid, one.series_uid)
+            print(f"{one.series_uid}  {one.modality}  {sent} instances")
+    other = len(found) - len(wanted)
+    if not wanted:
+        return _nothing(f"{peer.name} has no CT or MR series of this study ({other} others)")
+    print(f"{len(wanted)} series asked for, {other} others left; `viscera why SERIES_UID` follows")
+    return 0
 
 
 def _config_check(options: argparse.Namespace, settings: Settings) -> int:

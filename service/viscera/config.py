@@ -49,6 +49,10 @@ class Peer(_Section):
     networks: tuple[str, ...] = Field(
         (), description="Source networks in CIDR; empty admits nobody."
     )
+    host: str = Field(
+        "", description="Where it answers C-FIND and C-MOVE, for `viscera pull`; empty: nowhere."
+    )
+    port: _Port = Field(104, description="Its port there.")
     require_tls: bool = Field(False, description="Whether it is turned away on the plain port.")
     certificates: tuple[str, ...] = Field(
         (),
