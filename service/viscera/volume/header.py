@@ -11,6 +11,7 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from viscera.errors import DatasetMismatch, UndecodablePixels
+from viscera.files.part10 import is_uid
 from viscera.volume.rescale import Rescale
 from viscera.volume.work import FrameWork
 
@@ -118,10 +119,11 @@ def read_header(file: BinaryIO, work: FrameWork) -> PixelHeader:
     ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
     if str(ds.get("SOPInstanceUID") or "") != work.sop_uid:
         raise DatasetMismatch(f"the file of instance {work.sop_uid} holds another SOP instance")
-    if (ds.Rows, ds.Columns) != (work.rows, work.columns):
+    rows, columns = ds.Rows, ds.Columns
+    if (rows, columns) != (work.rows, work.columns):
+        seen = f"{rows}x{columns}" if isinstance(rows, int) and isinstance(columns, int) else "no"
         raise DatasetMismatch(
-            f"instance {work.sop_uid}: {ds.Rows}x{ds.Columns} pixels, "
-            f"expected {work.rows}x{work.columns}"
+            f"instance {work.sop_uid}: {seen} pixels, expected {work.rows}x{work.columns}"
         )
     _check_pixel_module(ds, work)
     frames = int(ds.get("NumberOfFrames") or 1)
@@ -148,8 +150,10 @@ def _transfer_syntax(file: BinaryIO, work: FrameWork) -> str:
         except NotImplementedError:
             known = False
     if not known:
+        # A damaged length makes the "UID" run on into the patient's name.
+        named = uid if is_uid(uid) else "(no UID)"
         raise UndecodablePixels(
-            f"instance {work.sop_uid}: transfer syntax {uid or '(none)'} is not supported; "
+            f"instance {work.sop_uid}: transfer syntax {named} is not supported; "
             "send it uncompressed or in a lossless JPEG family syntax"
         )
     file.seek(0)

@@ -220,6 +220,18 @@ def test_refusals_name_the_instance_and_no_patient(
     assert str(tmp_path) not in str(refusal.value)
 
 
+def test_a_transfer_syntax_that_runs_on_into_the_data_set_is_not_quoted(
+    pool: DecodePool, tmp_path: Path
+) -> None:
+    path = save(image(signed()), tmp_path / "a.dcm")
+    whole = path.read_bytes()
+    at = whole.index(b"\x02\x00\x10\x00UI") + 6
+    path.write_bytes(whole[:at] + (200).to_bytes(2, "little") + whole[at + 2 :])
+    with pytest.raises(UndecodablePixels, match="transfer syntax") as refusal:
+        load_volume(stack_of([(path, "1.2.3.1", 1)], (6, 5)), pool)
+    assert "Secret" not in str(refusal.value)
+
+
 def test_few_bytes_for_many_pixels_allocate_nothing(pool: DecodePool, tmp_path: Path) -> None:
     ds = image(signed(), PixelData=b"\0" * 88)
     ds.Rows = ds.Columns = 65535
