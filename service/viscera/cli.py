@@ -198,6 +198,53 @@ def _add_model(commands: _Commands) -> None:
     check = actions.add_parser("check", help="verify digests and the golden tile on this machine")
     check.add_argument("name", nargs="?", default="", metavar="NAME[/VERSION]", help="default: all")
     check.set_defaults(command=_model_check)
+    _add_model_import(actions)
+
+
+def _add_model_import(actions: _Commands) -> None:
+    importing = actions.add_parser("import", help="make a package of another program's network")
+    kinds = importing.add_subparsers(required=True, metavar="KIND")
+    nnunet = kinds.add_parser(
+        "nnunet",
+        help="nnU-Net v2's results folder (needs the extra `import`)",
+        description="Reads dataset.json, plans.json and the checkpoints of one trained model; "
+        "several folds become one network that answers their mean.",
+    )
+    nnunet.add_argument(
+        "folder", type=Path, metavar="RESULTS_FOLDER", help="TRAINER__PLANS__CONFIG"
+    )
+    nnunet.add_argument("--name", required=True, metavar="NAME", help="of the package")
+    nnunet.add_argument("--version", required=True, metavar="VERSION", help="of the package")
+    nnunet.add_argument(
+        "--folds", default="", metavar="0,1|all", help="default: every numbered one"
+    )
+    nnunet.add_argument("--checkpoint", default="checkpoint_final.pth", metavar="NAME")
+    nnunet.add_argument(
+        "--labels",
+        metavar="MAP.toml|totalsegmentator",
+        help="what the labels are; default: AMOS's names are known",
+    )
+    nnunet.add_argument(
+        "--orientation",
+        metavar="RAS|LPS|...",
+        help="of the training images as stored; or --example, where the reader does not turn them",
+    )
+    nnunet.add_argument("--example", type=Path, metavar="IMAGE", help="a training image")
+    nnunet.add_argument(
+        "--mirroring",
+        choices=("none", "checkpoint"),
+        default="checkpoint",
+        help="checkpoint (default): as nnU-Net does, up to 8 times the time; none: one run a tile",
+    )
+    nnunet.add_argument(
+        "--modality", choices=("CT", "MR"), action="append", default=[], help="may be given twice"
+    )
+    nnunet.add_argument(
+        "--trust-trainer", action="store_true", help="a trainer that is none of nnU-Net's own"
+    )
+    nnunet.add_argument("--licence", metavar="TEXT", help="of the weights, for the model card")
+    nnunet.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
+    nnunet.set_defaults(command=_model_import_nnunet)
 
 
 def _add_jobs(commands: _Commands) -> None:
@@ -302,9 +349,8 @@ def _role(options: argparse.Namespace, settings: Settings) -> int:
 def _segment(options: argparse.Namespace, settings: Settings) -> int:
     from viscera import offline
 
-    changed = {"repo": options.model_repo, "profile": options.profile and Profile(options.profile)}
-    models = settings.models.model_copy(update={k: v for k, v in changed.items() if v})
-    settings = settings.model_copy(update={"models": models})
+    profile = options.profile and Profile(options.profile)
+    settings = _with_models(settings, repo=options.model_repo, profile=profile)
     return offline.segment_input(
         options.input, options.out, settings, model=options.model, modality=options.modality or ""
     )
@@ -326,6 +372,12 @@ def _evaluate(options: argparse.Namespace, settings: Settings) -> int:
     if options.picture:
         evaluate.write_picture(options.picture, report)
     return 0 if report.organs else 1
+
+
+def _with_models(settings: Settings, **changed: object) -> Settings:
+    """Return the settings with what options say of models; None says nothing."""
+    update = {key: value for key, value in changed.items() if value is not None}
+    return settings.model_copy(update={"models": settings.models.model_copy(update=update)})
 
 
 def _phantom(options: argparse.Namespace, settings: Settings) -> int:
@@ -369,6 +421,29 @@ def _model_check(options: argparse.Namespace, settings: Settings) -> int:
         print(f"{check.name}: {check.text}")
         good &= check.good
     return 0 if good else 1
+
+
+def _model_import_nnunet(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import importing
+    from viscera.models.nnunet import Request
+
+    request = Request(
+        folder=options.folder,
+        name=options.name,
+        version=options.version,
+        folds=tuple(part.strip() for part in options.folds.split(",") if part.strip()),
+        checkpoint=options.checkpoint,
+        labels=options.labels,
+        orientation=options.orientation,
+        example=options.example,
+        mirroring=options.mirroring == "checkpoint",
+        modalities=tuple(options.modality),
+        trust_trainer=options.trust_trainer,
+        **({"licence": options.licence} if options.licence else {}),
+    )
+    model = importing.import_nnunet(request, _with_models(settings, repo=options.model_repo))
+    print(f"{model.full_name} in {model.folder}: engines answer as torch does")
+    return 0
 
 
 def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:

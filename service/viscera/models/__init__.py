@@ -5,7 +5,14 @@ Fails: `ModelNotFound`, `ModelRefused` (a manifest with a wrong key, a file whos
 Nothing here runs a network; `segment` compares the golden tile.
 """
 
-from viscera.models.package import list_models, load_model, package_names, read_golden
+from viscera.models.package import check_name, list_models, load_model, package_names, read_golden
 from viscera.models.write import write_package
 
-__all__ = ["list_models", "load_model", "package_names", "read_golden", "write_package"]
+__all__ = [
+    "check_name",
+    "list_models",
+    "load_model",
+    "package_names",
+    "read_golden",
+    "write_package",
+]

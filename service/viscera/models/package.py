@@ -47,6 +47,21 @@ def load_model(repo: Path, name: str) -> Model:
     return _load_package(repo / family / (version or versions[-1]))
 
 
+def check_name(name: str, version: str) -> None:
+    """Refuse what can be no package's name.
+
+    Raises
+    ------
+    ModelRefused
+        If `name` or `version` would not do as a folder.
+    """
+    if not re.fullmatch(NAME_PATTERN, name) or not re.fullmatch(VERSION_PATTERN, version):
+        raise ModelRefused(
+            f"{name}/{version}: a name is lower case letters, digits, - and _; a version letters,"
+            " digits, . - and _"
+        )
+
+
 def package_names(repo: Path) -> tuple[str, ...]:
     """Return ``name/version`` of every package that has a manifest, unchecked, oldest first."""
     families = sorted(p for p in repo.glob("*") if re.fullmatch(NAME_PATTERN, p.name))
