@@ -198,6 +198,23 @@ def _add_model(commands: _Commands) -> None:
     check = actions.add_parser("check", help="verify digests and the golden tile on this machine")
     check.add_argument("name", nargs="?", default="", metavar="NAME[/VERSION]", help="default: all")
     check.set_defaults(command=_model_check)
+    show = actions.add_parser("show", help="print a package's manifest and model card")
+    show.add_argument("name", metavar="NAME[/VERSION]")
+    show.set_defaults(command=_model_show)
+    activate = actions.add_parser(
+        "activate",
+        help="let a version serve under its bare name",
+        description="Segments a check volume first, and refuses a model whose liver is not on the "
+        "right of its spleen. Workers take it up with the next series.",
+    )
+    activate.add_argument("name", metavar="NAME/VERSION")
+    activate.add_argument("--volume", type=Path, metavar="SCAN", help="default: a phantom CT")
+    activate.add_argument("--modality", choices=("CT", "MR"), default="CT", help="of SCAN")
+    activate.add_argument("--unchecked", action="store_true", help="segment nothing")
+    activate.set_defaults(command=_model_activate)
+    rollback = actions.add_parser("rollback", help="let the version before serve again")
+    rollback.add_argument("name", metavar="NAME")
+    rollback.set_defaults(command=_model_rollback)
     _add_model_import(actions)
 
 
@@ -245,6 +262,17 @@ def _add_model_import(actions: _Commands) -> None:
     nnunet.add_argument("--licence", metavar="TEXT", help="of the weights, for the model card")
     nnunet.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
     nnunet.set_defaults(command=_model_import_nnunet)
+    onnx = kinds.add_parser("onnx", help="any network that is an ONNX file already")
+    onnx.add_argument("file", type=Path, metavar="FILE", help="tiles in, logits out, float32")
+    onnx.add_argument(
+        "--manifest",
+        type=Path,
+        required=True,
+        metavar="M.toml",
+        help="as `viscera model show` prints one, without [files]",
+    )
+    onnx.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
+    onnx.set_defaults(command=_model_import_onnx)
 
 
 def _add_jobs(commands: _Commands) -> None:
@@ -443,6 +471,46 @@ def _model_import_nnunet(options: argparse.Namespace, settings: Settings) -> int
     )
     model = importing.import_nnunet(request, _with_models(settings, repo=options.model_repo))
     print(f"{model.full_name} in {model.folder}: engines answer as torch does")
+    return 0
+
+
+def _model_import_onnx(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import importing
+
+    settings = _with_models(settings, repo=options.model_repo)
+    model = importing.import_onnx(options.file, options.manifest, settings)
+    print(f"{model.full_name} in {model.folder}: engines answer as ONNX Runtime does")
+    return 0
+
+
+def _model_show(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import models
+
+    model = models.load_model(settings.models.repo, options.name)
+    for name in ("manifest.toml", "MODEL_CARD.md"):
+        print((model.folder / name).read_text(encoding="utf-8"))
+    return 0
+
+
+def _model_activate(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import activation
+
+    model, said = activation.activate(
+        settings,
+        options.name,
+        check_volume=options.volume,
+        modality=options.modality,
+        unchecked=options.unchecked,
+    )
+    print(f"{model.full_name} serves as {model.name}; it {said}")
+    return 0
+
+
+def _model_rollback(options: argparse.Namespace, settings: Settings) -> int:
+    from viscera import activation
+
+    model = activation.rollback(settings, options.name)
+    print(f"{model.full_name} serves as {model.name} again")
     return 0
 
 

@@ -6,8 +6,9 @@ package that fails leaves the repository as it was.
 
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,11 @@ from viscera import models, segment
 from viscera.config import Settings
 from viscera.domain.arrays import Logits, Tiles
 from viscera.domain.models import Golden, Model
-from viscera.errors import InvalidRequest
+from viscera.errors import InvalidRequest, ModelRefused
 from viscera.files.durable import sync_folder
 from viscera.metrics import Metrics
 from viscera.models import nnunet
+from viscera.models.active import activate, active_version
 from viscera.segment import golden
 
 
@@ -63,6 +65,49 @@ def import_nnunet(request: nnunet.Request, settings: Settings) -> Model:
     return models.load_model(settings.models.repo, f"{request.name}/{request.version}")
 
 
+def import_onnx(file: Path, manifest_file: Path, settings: Settings) -> Model:
+    """Import any network that is ONNX already; ONNX Runtime's answer is what others must give.
+
+    Parameters
+    ----------
+    file
+        (tile, channel, z, y, x) to (tile, output, z, y, x), both float32.
+    manifest_file
+        A whole `manifest.toml` but for its table ``files``.
+
+    Raises
+    ------
+    ModelRefused
+        If the manifest is wrong, the network does not fit it, or engines disagree on it.
+    InvalidRequest
+        If this version is there already.
+    """
+    from viscera.segment.onnx_cpu import OnnxCpuEngine  # onnxruntime is an extra
+
+    try:
+        manifest = tomllib.loads(manifest_file.read_text(encoding="utf-8"))
+        onnx = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ModelRefused(f"{manifest_file} or {file} cannot be read: {error}") from error
+    manifest.pop("files", None)
+    name, version = str(manifest.get("name", "")), str(manifest.get("version", ""))
+
+    def make_golden(model: Model) -> Golden:
+        with closing(OnnxCpuEngine(model, threads=settings.engine.threads, tile_batch=1)) as engine:
+            return golden.make(engine, model, nnunet.GOLDEN_SEED)
+
+    with _staged(settings, name, version) as folder:
+        draft = models.write_package(
+            folder,
+            manifest,
+            onnx=onnx,
+            make_golden=make_golden,
+            card=f"# {name}/{version}\n\nImported from an ONNX file; see manifest.toml.\n",
+        )
+        _prove(draft, settings)
+    return models.load_model(settings.models.repo, f"{name}/{version}")
+
+
 def _golden(model: Model, logits: np.ndarray) -> Golden:
     return golden.make(RecordedEngine(logits), model, nnunet.GOLDEN_SEED)
 
@@ -73,12 +118,19 @@ def _prove(model: Model, settings: Settings) -> None:
     segment.start_engine(model, models.read_golden(model), engine, Metrics()).close()
 
 
+def _keep_in_force(repo: Path, name: str) -> None:
+    """Let the version that serves go on serving: a new one waits for `viscera model activate`."""
+    if active_version(repo / name) is None:
+        activate(repo / name, models.load_model(repo, name).version)
+
+
 @contextmanager
 def _staged(settings: Settings, name: str, version: str) -> Iterator[Path]:
     """Yield a folder beside the repository's families; what is good there moves in at once."""
     repo = settings.models.repo
     models.check_name(name, version)
     target = repo / name / version
+    family_is_new = not target.parent.exists()
     if target.exists():
         raise InvalidRequest(
             f"{name}/{version} is in {repo} already, and a version never changes; give another"
@@ -89,6 +141,8 @@ def _staged(settings: Settings, name: str, version: str) -> Iterator[Path]:
         folder = stage / name / version
         yield folder
         target.parent.mkdir(exist_ok=True)
+        if not family_is_new:
+            _keep_in_force(repo, name)
         folder.rename(target)
         sync_folder(target.parent)
     finally:

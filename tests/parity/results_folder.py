@@ -1,7 +1,7 @@
 """nnU-Net results folders: planned by nnU-Net, its network classes, trained just long enough.
 
 Training is a plain loop: what is judged is how weights are run, not how they came to be. What was
-trained lies in ``.cache/parity`` and is trained again when this file or the data change.
+trained lies in ``.cache/parity`` and is trained again when its recipe or the data change.
 """
 
 import hashlib
@@ -27,6 +27,8 @@ from torch.nn import functional
 
 CACHE = Path(__file__).parents[2] / ".cache" / "parity"
 TRAINER = "nnUNetTrainer"
+_VERSION = 1
+"""Raise it when the same recipe gives another folder."""
 NAMES = (
     *("background", "spleen", "right kidney", "left kidney", "gall bladder", "esophagus", "liver"),
     *("stomach", "aorta", "postcava", "pancreas", "right adrenal gland", "left adrenal gland"),
@@ -49,6 +51,8 @@ class Recipe:
     """Of nnU-Net's own budget: decides the patch."""
     steps: int = 200
     folds: int = 1
+    start_from: "Recipe | None" = None
+    """Weights to begin with; a network of more channels sees the first at first."""
 
 
 def resampled(image: sitk.Image, spacing_xyz: tuple[float, ...], nearest: bool) -> sitk.Image:
@@ -79,20 +83,23 @@ def training_image(data: Path, recipe: Recipe, nearest: bool = False) -> sitk.Im
 
 
 def channel_images(image: sitk.Image, recipe: Recipe) -> list[sitk.Image]:
-    """Return one image a channel: the CT, and a smoothed one cropped to the trunk by zeros."""
+    """Return one image a channel.
+
+    With two, air around the trunk is 0 in both, as in a masked MR: nnU-Net then crops much away,
+    and its planner z-scores over the rest.
+    """
     images = [image]
     if len(recipe.channels) > 1:
         smooth = sitk.Cast(sitk.SmoothingRecursiveGaussian(image, 5.0), sitk.sitkInt16)
-        body = sitk.Cast(smooth > -500, sitk.sitkInt16)
-        images.append(sitk.Cast((smooth + 1024) * body, sitk.sitkInt16))
+        body = sitk.Cast(smooth > -400, sitk.sitkInt16)
+        images = [(one + 1024) * body for one in (image, smooth)]
     return images
 
 
 def build(data: Path, recipe: Recipe) -> Path:
     """Return the results folder of `recipe`, from the cache where it is there."""
     key = hashlib.sha256(
-        Path(__file__).read_bytes()
-        + json.dumps(asdict(recipe)).encode()
+        json.dumps([_VERSION, asdict(recipe)]).encode()
         + (data / "volumes" / "example_ct.nii.gz").read_bytes()
     ).hexdigest()[:16]
     home = CACHE / f"{recipe.name}-{key}"
@@ -100,7 +107,7 @@ def build(data: Path, recipe: Recipe) -> Path:
     if not (home / "done").exists():
         shutil.rmtree(home, ignore_errors=True)
         _plan(data, recipe, home, results)
-        _train(recipe, home, results)
+        _train(recipe, home, results, build(data, recipe.start_from) if recipe.start_from else None)
         (home / "done").touch()
     return results
 
@@ -124,10 +131,12 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
     preprocessed = home / "preprocessed"
     (preprocessed / raw.name).mkdir(parents=True)
     # nnU-Net reads its folders from the environment, each time anew.
-    os.environ["nnUNet_raw"] = str(home / "raw")
-    os.environ["nnUNet_preprocessed"] = str(preprocessed)
+    os.environ["nnUNet_raw"] = str(home / "raw")  # noqa: SIM112 - its name
+    os.environ["nnUNet_preprocessed"] = str(preprocessed)  # noqa: SIM112
     extractor.DatasetFingerprintExtractor(1, num_processes=1).run()
-    make = getattr(default_experiment_planner, recipe.planner, None) or getattr(residual, recipe.planner)
+    make = getattr(default_experiment_planner, recipe.planner, None) or getattr(
+        residual, recipe.planner
+    )
     planner = make(1, gpu_memory_target_in_gb=8, plans_name="nnUNetPlans")
     planner.UNet_base_num_features = recipe.features
     planner.UNet_max_features_3d = recipe.features * 8
@@ -138,7 +147,7 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
     shutil.copy(raw / "dataset.json", results)
 
 
-def _train(recipe: Recipe, home: Path, results: Path) -> None:
+def _train(recipe: Recipe, home: Path, results: Path, before: Path | None) -> None:
     """Overfit the one case by whole patches at random places, without augmentation."""
     plans = PlansManager(json.loads((results / "plans.json").read_text()))
     dataset = json.loads((results / "dataset.json").read_text())
@@ -155,6 +164,8 @@ def _train(recipe: Recipe, home: Path, results: Path) -> None:
     network = nnUNetTrainer.build_network_architecture(
         plans, configuration, len(recipe.channels), len(NAMES), enable_deep_supervision=False
     )
+    if before is not None:
+        _begin_with(network, before)
     steps = recipe.steps
     for fold in range(recipe.folds):
         _fit(network.train(), image, labels, patch, steps, seed=fold)
@@ -176,6 +187,17 @@ def _train(recipe: Recipe, home: Path, results: Path) -> None:
         steps = recipe.steps // 6  # a further fold goes on from the one before
 
 
+def _begin_with(network: torch.nn.Module, before: Path) -> None:
+    """Take the weights of another folder; what is new in the first convolution is 0."""
+    content = torch.load(before / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    state = network.state_dict()
+    for key, weights in content["network_weights"].items():
+        new = torch.zeros_like(state[key])
+        new[tuple(slice(0, n) for n in weights.shape)] = weights
+        state[key] = new
+    network.load_state_dict(state)
+
+
 def _fit(
     network: torch.nn.Module,
     image: torch.Tensor,
@@ -185,10 +207,12 @@ def _fit(
     seed: int,
 ) -> None:
     rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), 4e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, steps, pct_start=0.1)
+    rarer = torch.ones(len(NAMES))
+    rarer[0] = 0.2  # air and fat would be all that is learnt in so few steps
     room = [n - p for n, p in zip(image.shape[2:], patch, strict=True)]
-    for _ in range(steps):
+    for step in range(steps):
         start = [int(rng.integers(0, r + 1)) for r in room]
         place = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
         target = labels[(slice(None), *place)]
@@ -199,9 +223,10 @@ def _fit(
         sizes = (probability + truth).sum((0, 2, 3, 4))
         present = truth.sum((0, 2, 3, 4)) > 0
         dice = ((2 * both + 1) / (sizes + 1))[present].mean()
-        loss = functional.cross_entropy(logits, target) - dice
+        loss = functional.cross_entropy(logits, target, rarer) - dice
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         schedule.step()
-    print(f"{steps} steps: loss {float(loss):.3f}")
+        if step % 40 == 39:
+            print(f"step {step + 1}: loss {loss.item():.3f}", flush=True)

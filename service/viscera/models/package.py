@@ -11,6 +11,7 @@ import numpy as np
 from viscera import log
 from viscera.domain.models import Golden, Model
 from viscera.errors import ModelNotFound, ModelRefused, ServiceError
+from viscera.models.active import active_version
 from viscera.models.manifest import NAME_PATTERN, VERSION_PATTERN, parse_manifest
 
 MANIFEST = "manifest.toml"
@@ -26,7 +27,8 @@ def load_model(repo: Path, name: str) -> Model:
     repo
         The model repository.
     name
-        ``name`` for its newest version (numbers compare as numbers), or ``name/version``.
+        ``name`` for the version in force (see `active`), the newest where none was activated
+        (numbers compare as numbers); or ``name/version``.
 
     Raises
     ------
@@ -42,6 +44,7 @@ def load_model(repo: Path, name: str) -> Model:
     ):
         raise ModelNotFound("a model is named `name` or `name/version`")
     versions = _versions(repo / family)
+    version = version or active_version(repo / family) or ""
     if not versions or (version and version not in versions):
         raise ModelNotFound(f"no model {name} in the model repository")
     return _load_package(repo / family / (version or versions[-1]))

@@ -1,0 +1,120 @@
+"""Putting a model in force: only one that knows left from right, and workers take it up."""
+
+from contextlib import closing
+from pathlib import Path
+
+from viscera import models, segment, volume
+from viscera.config import Settings
+from viscera.domain.models import Model
+from viscera.domain.results import OrganMeasurement
+from viscera.domain.volumes import Volume
+from viscera.errors import ModelRefused
+from viscera.metrics import Metrics
+from viscera.models import active
+from viscera.phantom import make_phantom
+from viscera.pipeline import Pipeline
+
+_PHANTOM_SEED = 7
+_LEAST_ML = 20.0
+"""Less of an organ says nothing about where it lies."""
+_PAIR = ("liver", "spleen")
+
+
+def activate(
+    settings: Settings,
+    name: str,
+    *,
+    check_volume: Path | None = None,
+    modality: str = "CT",
+    unchecked: bool = False,
+) -> tuple[Model, str]:
+    """Put ``name/version`` in force; return it and what its check said.
+
+    Workers look at every submission which version is in force, so the next series is segmented
+    with it; jobs that are planned keep theirs.
+
+    Parameters
+    ----------
+    check_volume
+        A volume of an abdomen, NIfTI, NRRD or MHA; None: a phantom CT.
+    modality
+        Of that volume.
+    unchecked
+        Whether somebody else has seen that it knows left from right.
+
+    Raises
+    ------
+    ModelRefused
+        If the liver that it finds is not on the right of the spleen, or it finds none of both.
+    """
+    repo = settings.models.repo
+    model = models.load_model(repo, name)
+    said = (
+        "was not checked, as asked"
+        if unchecked
+        else _check_sides(settings, model, check_volume, modality)
+    )
+    family = repo / model.name
+    before = models.load_model(repo, model.name).version
+    if active.active_version(family) is None and before != model.version:
+        active.activate(family, before)  # so that there is something to roll back to
+    active.activate(family, model.version)
+    return model, said
+
+
+def rollback(settings: Settings, family: str) -> Model:
+    """Put the version that was in force before in force again.
+
+    Raises
+    ------
+    ModelRefused, ModelNotFound
+        If that one cannot be served any more; nothing is changed then.
+    InvalidRequest
+        If none was in force before.
+    """
+    repo = settings.models.repo
+    models.load_model(repo, family)
+    version = active.previous_version(repo / family)
+    model = models.load_model(repo, f"{family}/{version}")
+    active.rollback(repo / family)
+    return model
+
+
+def _check_sides(settings: Settings, model: Model, check_volume: Path | None, modality: str) -> str:
+    """Return what was found, in a sentence."""
+    known = {label.name for label in model.labels}
+    if not known.issuperset(_PAIR):
+        return "has no liver and spleen, so left and right were not checked"
+    engine = settings.engine
+    segment.configure_numba(engine.numba_cache, engine.numba_threading_layer, engine.threads)
+    with closing(Pipeline(settings, Metrics())) as pipeline:
+        _, found = pipeline.segment(
+            [_check_scan(check_volume, modality)] * len(model.channels),
+            model.full_name,
+            lambda *_: None,
+        )
+    organs = {one.label.name: one for one in found.measurements if one.volume_ml >= _LEAST_ML}
+    if not set(organs).issuperset(_PAIR):
+        raise ModelRefused(
+            f"{model.full_name} finds no liver or no spleen of {_LEAST_ML:g} mL in"
+            f" {check_volume or 'the phantom'}, so nobody knows whether it has left and right"
+            " exchanged; give --volume SCAN of an abdomen, or --unchecked"
+        )
+    liver, spleen = (_left_mm(organs[name]) for name in _PAIR)
+    if liver >= spleen:
+        raise ModelRefused(
+            f"{model.full_name} puts the liver {liver - spleen:.0f} mm to the left of the spleen:"
+            " its orientation is wrong; import it again with the right --orientation"
+        )
+    return f"puts the liver {spleen - liver:.0f} mm to the right of the spleen"
+
+
+def _check_scan(path: Path | None, modality: str) -> Volume:
+    if path is None:
+        return make_phantom(_PHANTOM_SEED).volume
+    return volume.read_volume(path, modality)
+
+
+def _left_mm(organ: OrganMeasurement) -> float:
+    assert organ.centroid_lps is not None
+    return organ.centroid_lps[0]

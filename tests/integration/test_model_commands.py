@@ -1,0 +1,185 @@
+"""`viscera model import onnx | show | activate | rollback`, on real packages and engines."""
+
+import hashlib
+import shutil
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import band
+from phantoms import small_phantom
+from viscera import models, volume
+from viscera.cli import main
+from viscera.config import load_settings
+from viscera.domain.volumes import Volume
+from viscera.metrics import Metrics
+from viscera.models.write import dump_toml
+from viscera.pipeline import Pipeline
+
+REPO = Path(__file__).parents[2] / "model_repo"
+SHIPPED = "abdomen15-phantom"
+
+Viscera = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return tmp_path / "model_repo"
+
+
+@pytest.fixture
+def viscera(
+    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Viscera:
+    """Run one command on `repo`; return its status and what it said."""
+    monkeypatch.setenv("VISCERA_MODELS__REPO", str(repo))
+
+    def run(*arguments: object) -> tuple[int, str]:
+        capsys.readouterr()
+        status = main([str(one) for one in arguments])
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return run
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def write_scan(path: Path, scan: Volume) -> None:
+    image = sitk.GetImageFromArray(scan.voxels)
+    image.SetSpacing(scan.geometry.spacing_mm[::-1])
+    image.SetOrigin(tuple(scan.geometry.affine_lps[:3, 3]))
+    directions = scan.geometry.affine_lps[:3, :3] / np.array(scan.geometry.spacing_mm)
+    image.SetDirection(directions[:, ::-1].ravel().tolist())
+    sitk.WriteImage(image, str(path))
+
+
+def brought(tmp_path: Path, **changed: object) -> tuple[Path, Path]:
+    """Write what a stranger brings: a network, and a manifest without files."""
+    tables = {
+        "format": 2,
+        "name": "mine",
+        "version": "1",
+        "grade": "research",
+        "licence": "mine",
+        "intended_use": "tests",
+        "training_data": "none",
+        "accuracy": "none",
+        "input": {
+            "modalities": ["CT"],
+            "axes": "SPL",
+            "normalisation": {"CT": {"scheme": "none"}},
+        },
+        "tiles": {"patch_size": [8, 16, 16]},
+        "output": {"labels": "amos15"},
+        **changed,
+    }
+    (tmp_path / "net.onnx").write_bytes(band.band_onnx())
+    (tmp_path / "m.toml").write_text(dump_toml(tables))
+    return tmp_path / "net.onnx", tmp_path / "m.toml"
+
+
+def test_an_onnx_file_is_imported_and_serves(viscera: Viscera, repo: Path, tmp_path: Path) -> None:
+    network, manifest = brought(tmp_path)
+    assert viscera("model", "import", "onnx", network, "--manifest", manifest)[0] == 0
+    scan = small_phantom(7).volume
+    write_scan(tmp_path / "scan.nii.gz", scan)
+    status, _ = viscera(
+        "segment", tmp_path / "scan.nii.gz", "--out", tmp_path / "out", "--model", "mine"
+    )
+    assert status == 0
+    found = volume.read_volume(tmp_path / "out" / "labels.nii.gz", "CT")
+    assert np.array_equal(found.voxels, band.expected_labels(scan.voxels))
+    shown = viscera("model", "show", "mine")[1]
+    assert 'name = "mine"' in shown
+    assert "# mine/1" in shown
+    assert sorted(p.name for p in repo.iterdir()) == ["mine"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"output": {"labels": ["liver"]}}, "was expected"),
+        ({"tiles": {"patch_size": [8, 16]}}, "tiles.patch_size"),
+        ({"name": "../mine"}, "a name is lower case"),
+        ({"version": "1"}, "a version never changes"),
+    ],
+)
+def test_a_bad_import_leaves_the_repository_as_it_was(
+    viscera: Viscera, repo: Path, tmp_path: Path, changed: dict[str, object], says: str
+) -> None:
+    network, manifest = brought(tmp_path)
+    assert viscera("model", "import", "onnx", network, "--manifest", manifest)[0] == 0
+    before = tree(repo)
+    network, manifest = brought(tmp_path, **{"version": "2", **changed})
+    status, said = viscera("model", "import", "onnx", network, "--manifest", manifest)
+    assert (status, says in said) == (2, True), said
+    assert tree(repo) == before
+    network.write_bytes(b"no network")
+    assert viscera("model", "import", "onnx", network, "--manifest", manifest)[0] == 2
+    assert tree(repo) == before
+    assert [p.name for p in repo.iterdir()] == ["mine"]
+
+
+def test_a_new_version_waits_until_it_is_activated(
+    viscera: Viscera, repo: Path, tmp_path: Path
+) -> None:
+    for version in ("1", "2"):
+        network, manifest = brought(tmp_path, version=version, output={"labels": list(BANDS)})
+        assert viscera("model", "import", "onnx", network, "--manifest", manifest)[0] == 0
+    assert models.load_model(repo, "mine").version == "1"
+    settings = load_settings(None)
+    with closing(Pipeline(settings, Metrics())) as worker:
+        assert worker.serve("mine")[0].version == "1"
+        status, said = viscera("model", "activate", "mine/2", "--unchecked")
+        assert (status, said) == (0, "mine/2 serves as mine; it was not checked, as asked\n")
+        assert worker.serve("mine")[0].version == "2"  # the same worker, its next job
+        assert worker.serve("mine/1")[0].version == "1"
+        assert viscera("model", "rollback", "mine")[1] == "mine/1 serves as mine again\n"
+        assert worker.serve("mine")[0].version == "1"
+    status, said = viscera("model", "rollback", "mine")
+    assert (status, "was active before" in said) == (2, True)
+    assert viscera("model", "activate", "mine/3", "--unchecked")[0] == 2
+
+
+def test_a_model_with_left_and_right_exchanged_is_refused(
+    viscera: Viscera, repo: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(REPO / SHIPPED / "1", repo / SHIPPED / "1")
+    shutil.copytree(REPO / SHIPPED / "1", repo / SHIPPED / "2")
+    manifest = repo / SHIPPED / "2" / "manifest.toml"
+    text = manifest.read_text().replace('version = "1"', 'version = "2"')
+    manifest.write_text(text.replace('axes = "SPL"', 'axes = "SPR"'))
+    scan = small_phantom(7).volume
+    write_scan(tmp_path / "scan.nii.gz", scan)
+    given = ("--volume", tmp_path / "scan.nii.gz")
+    status, said = viscera("model", "activate", f"{SHIPPED}/1", *given)
+    assert (status, "to the right of the spleen" in said) == (0, True), said
+    status, said = viscera("model", "activate", f"{SHIPPED}/2", *given)
+    assert (status, "its orientation is wrong" in said) == (2, True), said
+    assert models.load_model(repo, SHIPPED).version == "1"
+    write_scan(tmp_path / "scan.nii.gz", replace(scan, voxels=scan.voxels * 0 - 1000))
+    status, said = viscera("model", "activate", f"{SHIPPED}/1", *given)
+    assert (status, "finds no liver or no spleen" in said) == (2, True), said
+
+
+BANDS = tuple(
+    {
+        "name": f"band {k}",
+        "title": f"Band {k}",
+        "category": {"value": "1", "scheme": "99TEST", "meaning": "Test"},
+        "type": {"value": str(k), "scheme": "99TEST", "meaning": f"Band {k}"},
+        "rgb": [k, k, k],
+    }
+    for k in range(1, 16)
+)
