@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from viscera import __version__, log
+from viscera import __version__, cli_models, log
+from viscera.cli_models import nothing, with_models
 from viscera.config import LogSettings, Settings, describe_settings, load_settings
 from viscera.domain.models import Profile
 from viscera.errors import InvalidRequest, ModelNotFound, ServiceError
@@ -55,12 +56,6 @@ def _complain(text: str) -> int:
     return 2
 
 
-def _nothing(text: str) -> int:
-    """Say that there is nothing to show: status 1, as grep has it."""
-    print(text, file=sys.stderr)
-    return 1
-
-
 def _default_config() -> Path | None:
     return next((place for place in _CONFIG_PLACES if place.is_file()), None)
 
@@ -96,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_evaluate(commands)
     _add_phantom(commands)
-    _add_model(commands)
+    cli_models.add(commands)
     _add_jobs(commands)
     _add_pull(commands)
     _add_config(commands)
@@ -188,91 +183,6 @@ def _add_phantom(commands: _Commands) -> None:
     phantom.add_argument("--out", type=Path, required=True, metavar="DIR", help="where slices go")
     phantom.add_argument("--seed", type=_whole, default=7, help="which body (default: 7)")
     phantom.set_defaults(command=_phantom)
-
-
-def _add_model(commands: _Commands) -> None:
-    model = commands.add_parser("model", help="look at the model repository")
-    actions = model.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="list packages")
-    listing.set_defaults(command=_model_list)
-    check = actions.add_parser("check", help="verify digests and the golden tile on this machine")
-    check.add_argument("name", nargs="?", default="", metavar="NAME[/VERSION]", help="default: all")
-    check.set_defaults(command=_model_check)
-    show = actions.add_parser("show", help="print a package's manifest and model card")
-    show.add_argument("name", metavar="NAME[/VERSION]")
-    show.set_defaults(command=_model_show)
-    activate = actions.add_parser(
-        "activate",
-        help="let a version serve under its bare name",
-        description="Segments a check volume first, and refuses a model whose liver is not on the "
-        "right of its spleen. Workers take it up with the next series.",
-    )
-    activate.add_argument("name", metavar="NAME/VERSION")
-    activate.add_argument("--volume", type=Path, metavar="SCAN", help="default: a phantom CT")
-    activate.add_argument("--modality", choices=("CT", "MR"), default="CT", help="of SCAN")
-    activate.add_argument("--unchecked", action="store_true", help="segment nothing")
-    activate.set_defaults(command=_model_activate)
-    rollback = actions.add_parser("rollback", help="let the version before serve again")
-    rollback.add_argument("name", metavar="NAME")
-    rollback.set_defaults(command=_model_rollback)
-    _add_model_import(actions)
-
-
-def _add_model_import(actions: _Commands) -> None:
-    importing = actions.add_parser("import", help="make a package of another program's network")
-    kinds = importing.add_subparsers(required=True, metavar="KIND")
-    nnunet = kinds.add_parser(
-        "nnunet",
-        help="nnU-Net v2's results folder (needs the extra `import`)",
-        description="Reads dataset.json, plans.json and the checkpoints of one trained model; "
-        "several folds become one network that answers their mean.",
-    )
-    nnunet.add_argument(
-        "folder", type=Path, metavar="RESULTS_FOLDER", help="TRAINER__PLANS__CONFIG"
-    )
-    nnunet.add_argument("--name", required=True, metavar="NAME", help="of the package")
-    nnunet.add_argument("--version", required=True, metavar="VERSION", help="of the package")
-    nnunet.add_argument(
-        "--folds", default="", metavar="0,1|all", help="default: every numbered one"
-    )
-    nnunet.add_argument("--checkpoint", default="checkpoint_final.pth", metavar="NAME")
-    nnunet.add_argument(
-        "--labels",
-        metavar="MAP.toml|totalsegmentator",
-        help="what the labels are; default: AMOS's names are known",
-    )
-    nnunet.add_argument(
-        "--orientation",
-        metavar="RAS|LPS|...",
-        help="of the training images as stored; or --example, where the reader does not turn them",
-    )
-    nnunet.add_argument("--example", type=Path, metavar="IMAGE", help="a training image")
-    nnunet.add_argument(
-        "--mirroring",
-        choices=("none", "checkpoint"),
-        default="checkpoint",
-        help="checkpoint (default): as nnU-Net does, up to 8 times the time; none: one run a tile",
-    )
-    nnunet.add_argument(
-        "--modality", choices=("CT", "MR"), action="append", default=[], help="may be given twice"
-    )
-    nnunet.add_argument(
-        "--trust-trainer", action="store_true", help="a trainer that is none of nnU-Net's own"
-    )
-    nnunet.add_argument("--licence", metavar="TEXT", help="of the weights, for the model card")
-    nnunet.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
-    nnunet.set_defaults(command=_model_import_nnunet)
-    onnx = kinds.add_parser("onnx", help="any network that is an ONNX file already")
-    onnx.add_argument("file", type=Path, metavar="FILE", help="tiles in, logits out, float32")
-    onnx.add_argument(
-        "--manifest",
-        type=Path,
-        required=True,
-        metavar="M.toml",
-        help="as `viscera model show` prints one, without [files]",
-    )
-    onnx.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
-    onnx.set_defaults(command=_model_import_onnx)
 
 
 def _add_jobs(commands: _Commands) -> None:
@@ -378,7 +288,7 @@ def _segment(options: argparse.Namespace, settings: Settings) -> int:
     from viscera import offline
 
     profile = options.profile and Profile(options.profile)
-    settings = _with_models(settings, repo=options.model_repo, profile=profile)
+    settings = with_models(settings, repo=options.model_repo, profile=profile)
     return offline.segment_input(
         options.input, options.out, settings, model=options.model, modality=options.modality or ""
     )
@@ -402,12 +312,6 @@ def _evaluate(options: argparse.Namespace, settings: Settings) -> int:
     return 0 if report.organs else 1
 
 
-def _with_models(settings: Settings, **changed: object) -> Settings:
-    """Return the settings with what options say of models; None says nothing."""
-    update = {key: value for key, value in changed.items() if value is not None}
-    return settings.model_copy(update={"models": settings.models.model_copy(update=update)})
-
-
 def _phantom(options: argparse.Namespace, settings: Settings) -> int:
     from viscera import phantom
 
@@ -416,101 +320,6 @@ def _phantom(options: argparse.Namespace, settings: Settings) -> int:
     for organ, millilitres in made.true_ml.items():
         print(f"{organ:<22}{millilitres:>9.1f} mL")
     print(f"{len(paths)} slices in {options.out}")
-    return 0
-
-
-def _model_list(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import models
-
-    names = models.package_names(settings.models.repo)
-    for name in names:
-        try:
-            model = models.load_model(settings.models.repo, name)
-        except ServiceError as error:
-            print(f"{name:<28}{error.reason}; `viscera model check {name}` says why")
-            continue
-        default = "  (default)" if settings.models.default in (name, model.name) else ""
-        print(
-            f"{name:<28}{model.grade:<15}{'+'.join(model.modalities):<7}"
-            f"{len(model.labels)} labels  {model.digest[:12]}{default}"
-        )
-    return 0 if names else _nothing(f"no model package in {settings.models.repo}")
-
-
-def _model_check(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import models, offline
-
-    repo = settings.models.repo
-    names = (options.name,) if options.name else models.package_names(repo)
-    if not names:
-        return _nothing(f"no model package in {repo}")
-    good = True
-    for check in offline.check_models(settings, names):
-        print(f"{check.name}: {check.text}")
-        good &= check.good
-    return 0 if good else 1
-
-
-def _model_import_nnunet(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import importing
-    from viscera.models.nnunet import Request
-
-    request = Request(
-        folder=options.folder,
-        name=options.name,
-        version=options.version,
-        folds=tuple(part.strip() for part in options.folds.split(",") if part.strip()),
-        checkpoint=options.checkpoint,
-        labels=options.labels,
-        orientation=options.orientation,
-        example=options.example,
-        mirroring=options.mirroring == "checkpoint",
-        modalities=tuple(options.modality),
-        trust_trainer=options.trust_trainer,
-        **({"licence": options.licence} if options.licence else {}),
-    )
-    model = importing.import_nnunet(request, _with_models(settings, repo=options.model_repo))
-    print(f"{model.full_name} in {model.folder}: engines answer as torch does")
-    return 0
-
-
-def _model_import_onnx(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import importing
-
-    settings = _with_models(settings, repo=options.model_repo)
-    model = importing.import_onnx(options.file, options.manifest, settings)
-    print(f"{model.full_name} in {model.folder}: engines answer as ONNX Runtime does")
-    return 0
-
-
-def _model_show(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import models
-
-    model = models.load_model(settings.models.repo, options.name)
-    for name in ("manifest.toml", "MODEL_CARD.md"):
-        print((model.folder / name).read_text(encoding="utf-8"))
-    return 0
-
-
-def _model_activate(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import activation
-
-    model, said = activation.activate(
-        settings,
-        options.name,
-        check_volume=options.volume,
-        modality=options.modality,
-        unchecked=options.unchecked,
-    )
-    print(f"{model.full_name} serves as {model.name}; it {said}")
-    return 0
-
-
-def _model_rollback(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import activation
-
-    model = activation.rollback(settings, options.name)
-    print(f"{model.full_name} serves as {model.name} again")
     return 0
 
 
@@ -528,7 +337,7 @@ def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:
         note = job.error_reason or (job.verdict.decision if job.verdict else job.stage)
         when = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
         print(f"{job.id}  {when}  {job.state:<11}{job.model:<24}{note}")
-    return 0 if jobs else _nothing("no such job in the job store" if states else "no job yet")
+    return 0 if jobs else nothing("no such job in the job store" if states else "no job yet")
 
 
 def _jobs_show(options: argparse.Namespace, settings: Settings) -> int:
@@ -585,7 +394,7 @@ def _why(options: argparse.Namespace, settings: Settings) -> int:
     if found:
         return 0
     named = f"no instance of series {options.series_uid} was received"
-    return _nothing(named if options.series_uid else "no series was received yet")
+    return nothing(named if options.series_uid else "no series was received yet")
 
 
 def _pull(options: argparse.Namespace, settings: Settings) -> int:
