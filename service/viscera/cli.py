@@ -411,7 +411,7 @@ def _pull(options: argparse.Namespace, settings: Settings) -> int:
             print(f"{one.series_uid}  {one.modality}  {sent} instances")
     other = len(found) - len(wanted)
     if not wanted:
-        return _nothing(f"{peer.name} has no CT or MR series of this study ({other} others)")
+        return nothing(f"{peer.name} has no CT or MR series of this study ({other} others)")
     print(f"{len(wanted)} series asked for, {other} others left; `viscera why SERIES_UID` follows")
     return 0
 
