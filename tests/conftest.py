@@ -6,7 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from pynetdicom.transport import AssociationSocket
+
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("viscera", deadline=None)
+settings.load_profile("viscera")
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 

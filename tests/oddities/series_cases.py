@@ -34,6 +34,21 @@ def _mr(**changes: object) -> dict[str, object]:
     return {"SOPClassUID": MRImageStorage, "Modality": "MR", "RescaleType": "US", **changes}
 
 
+_DIXON = ("IN_PHASE", "OPP_PHASE", "WATER", "FAT")
+_DIRECTIONS = (None, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0])
+
+
+def _dixon(n: int) -> dict[str, object]:
+    made = "ORIGINAL" if n < 2 else "DERIVED"
+    return _mr(ImageType=[made, "PRIMARY", "DIXON", _DIXON[n]])
+
+
+def _diffusion(n: int) -> dict[str, object]:
+    """b = 0, and b = 800 in three directions."""
+    direction = {"DiffusionGradientOrientation": _DIRECTIONS[n]} if n else {}
+    return _mr(DiffusionBValue=800.0 * bool(n), **direction)
+
+
 def _many_acquisitions() -> Files:
     """As a step-and-shoot scan: another AcquisitionNumber for every other slice."""
     files = plain()
@@ -133,6 +148,19 @@ CASES = (
     _case(
         "two b-values of an MR diffusion scan",
         lambda: _volumes(2, lambda n: _mr(DiffusionBValue=800.0 * n)),
+    ),
+    _case("b = 0 and b = 800 in three directions", lambda: _volumes(4, _diffusion)),
+    _case("Dixon: four contrasts, told apart by ImageType", lambda: _volumes(4, _dixon)),
+    _case(
+        "three cardiac phases, told apart by TriggerTime",
+        lambda: _volumes(3, lambda n: _mr(TriggerTime=str(120 * n))),
+    ),
+    _case("two tube voltages", lambda: _volumes(2, lambda n: {"KVP": str(80 + 60 * n)})),
+    _case(
+        "a subtraction beside its originals",
+        lambda: _volumes(
+            2, lambda n: {"ImageType": ["DERIVED", "PRIMARY", "SUBTRACT"]} if n else {}
+        ),
     ),
     _case("two kernels", lambda: _volumes(2, lambda n: {"ConvolutionKernel": f"B{n + 3}0f"})),
     _case(

@@ -20,6 +20,7 @@ from viscera.files.part10 import is_uid
 _DECIMAL = frozenset("0123456789+-.eE \\\0")
 _TEXT_LIMIT = 256
 _PADDING = b" \0"
+_BINARY = frozenset(("FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"))
 
 
 @lru_cache(maxsize=256)
@@ -44,8 +45,13 @@ class Elements:
     """For error texts: ``instance UID``."""
 
     def raw(self, keyword: str) -> bytes:
-        """Return the bytes without padding; empty where the element is absent or empty."""
-        return self._value(keyword).strip(_PADDING)
+        """Return the bytes, of texts without padding; empty where the element is absent or empty.
+
+        Numbers in binary keep their zeros: stripped, the directions (1, 0, 0) and (0, 0, 1) would
+        be one.
+        """
+        value = self._value(keyword)
+        return value if _vr_of(keyword) in _BINARY else value.strip(_PADDING)
 
     def text(self, keyword: str) -> str:
         """Return a text in the data set's character set; what cannot be decoded is replaced."""

@@ -1,3 +1,4 @@
+import struct
 import warnings
 
 import pytest
@@ -173,6 +174,16 @@ def test_multi_frame_macros_are_read_per_frame_before_shared(tmp_path):
     assert [frame.spacing_mm for frame in frames] == [(0.8, 0.7), (0.5, 0.6), (0.8, 0.7)]
     assert [trait(each, "stack") for each in header.slices] == ["s0", "s1", "s2"]
     assert len({trait(each, "echo time") for each in header.slices}) == 3
+
+
+def test_binary_traits_keep_their_zeros(tmp_path):
+    directions = [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
+    seen = []
+    for n, direction in enumerate(directions):
+        elements = ct_elements(n, DiffusionGradientOrientation=struct.pack("<3d", *direction))
+        (only,) = read_header(write(tmp_path, n, elements)).slices
+        seen.append(trait(only, "diffusion gradient"))
+    assert len(set(seen)) == 4
 
 
 def test_multi_frame_localisers_and_projections_are_left_out_by_frame(tmp_path):
