@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export TCP_NODELAY := 1
 
-.PHONY: help setup peers test test-tensorrt check format lock proto docs oddities demo bench e2e run
+.PHONY: help setup peers test test-tensorrt check format lock proto docs oddities demo bench bench-gpu e2e run
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ $(TENSORRTS): .venv-trt%/.done: .venv/.dev
 	touch $@
 test-tensorrt: $(TENSORRTS) ## TensorRT's real API and builds, without a GPU
 	$(PY) -m pytest tests/tensorrt_api
+bench-gpu: ## On a machine with a GPU and torch: its tests, then seconds a stage; writes bench-gpu.json
+	PYTHONPATH=service$${PYTHONPATH:+:$$PYTHONPATH} python3 -m pytest -m gpu tests/gpu
+	PYTHONPATH=service:tests$${PYTHONPATH:+:$$PYTHONPATH} python3 tests/gpu/bench_gpu.py
 e2e: .venv/.dev peers ## Run the end-to-end tests alone
 	$(PY) -m pytest -m e2e
 run: setup ## Run the service with ./viscera.toml
