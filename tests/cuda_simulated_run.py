@@ -22,6 +22,7 @@ from viscera.domain.volumes import Volume
 from viscera.errors import DeviceLost, DeviceMemoryFull, DeviceUnavailable, ModelRefused
 from viscera.segment import device_memory, golden, segment
 from viscera.segment.engine import DeviceEngine
+from viscera.segment.memory import job_needs
 from viscera.segment.onnx_cpu import OnnxCpuEngine
 from viscera.segment.onnx_cuda import OnnxCudaEngine
 from viscera.segment.tensorrt_engine import PlanRefused, TensorRtEngine
@@ -89,6 +90,45 @@ def volume_is_the_cpus():
         found = label_map(image, model, engine_of(model), target)
         np.testing.assert_array_equal(found, expected)
         assert len(np.unique(found)) == LABELS
+
+
+def what_is_computed_is_what_is_taken():
+    """Arrays that `segment` puts on the device, beside the engine's own."""
+    taken = 0
+
+    def counting(make):
+        def counted(*arguments, **keywords):
+            nonlocal taken
+            made = make(*arguments, **keywords)
+            taken += made.nbytes
+            return made
+
+        return counted
+
+    shape, target = (12, 30, 40), (20, 50, 60)
+    model = model_of(patch=(8, 20, 20))
+    fake_tensorrt.NETWORKS[b"flat"] = (
+        lambda tiles: np.zeros((len(tiles), LABELS, 8, 20, 20), np.float32),
+        *(CHANNELS, LABELS, (8, 20, 20), 2),
+    )
+    engine = TensorRtEngine(fake_tensorrt, model, b"flat", tile_batch=2)
+    image = np.zeros((CHANNELS, *shape), np.float32)
+    from viscera.segment import cuda_kernels
+
+    names = ("gather", "accumulate", "clear", "find_winners", "restore")
+    kept = {name: getattr(cuda_kernels, name) for name in names}
+    made = cuda.device_array, cuda.to_device
+    cuda.device_array, cuda.to_device = map(counting, made)
+    for name in names:  # slow in the simulator, and they take nothing
+        setattr(cuda_kernels, name, lambda *_: None)
+    try:
+        segment(image, model, engine, np.zeros(target, np.uint8), lambda done: None)
+    finally:
+        cuda.device_array, cuda.to_device = made
+        for name, kernel in kept.items():
+            setattr(cuda_kernels, name, kernel)
+    need = job_needs(model, engine, shape, target).device
+    assert taken <= need < 1.15 * taken, (taken, need)
 
 
 def logits_that_are_not_finite_are_refused():
@@ -231,6 +271,7 @@ def input_is_the_cpus():
 COMPARISONS = (
     input_is_the_cpus,
     volume_is_the_cpus,
+    what_is_computed_is_what_is_taken,
     logits_that_are_not_finite_are_refused,
     a_batch_on_the_host_goes_up_and_comes_down,
     golden_tile_judges_it,

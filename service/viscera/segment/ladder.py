@@ -14,7 +14,7 @@ import numpy as np
 from viscera import log
 from viscera.config import EngineSettings
 from viscera.domain.models import Golden, Model
-from viscera.errors import DeviceUnavailable, InvalidSettings
+from viscera.errors import DeviceMemoryFull, DeviceUnavailable, HostMemoryFull, InvalidSettings
 from viscera.metrics import Metrics
 from viscera.segment import golden as golden_tile
 from viscera.segment.building import PlanNotBuilt
@@ -200,6 +200,25 @@ def _ask(probe: Callable[[], Gpu]) -> Gpu | DeviceUnavailable:
 
 
 def _start(
+    rung: Rung,
+    model: Model,
+    golden: Golden,
+    settings: EngineSettings,
+    gpu: Gpu | DeviceUnavailable | None,
+) -> Engine:
+    """Start one kind of engine, with fewer tiles a call where memory asks for it."""
+    try:
+        return _start_with(rung, model, golden, settings, gpu)
+    except (DeviceMemoryFull, HostMemoryFull) as error:
+        if settings.tile_batch == 1:
+            raise
+        half = settings.tile_batch // 2
+        _log.warning("tile_batch_halved", engine=rung.name, tile_batch=half, why=str(error))
+        fewer = settings.model_copy(update={"tile_batch": half})
+        return _start(rung, model, golden, fewer, gpu)
+
+
+def _start_with(
     rung: Rung,
     model: Model,
     golden: Golden,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from viscera import log
 from viscera.config import EngineSettings
 from viscera.domain.models import Golden, Model
+from viscera.errors import DeviceLost
 from viscera.metrics import Metrics
 from viscera.segment.building import PlanBuild, PlanNotBuilt
 from viscera.segment.driver import Gpu, probe_gpu
@@ -51,8 +52,9 @@ class EngineSlot:
 
         Raises
         ------
-        ServiceError
-            In strict mode, why the better one does not serve.
+        DeviceLost
+            In strict mode, if the better one does not serve: the worker ends, and the job, which
+            is not to blame, goes to the next one.
         """
         if self._building is not None and self._building[1].is_over:
             rung, build = self._building
@@ -62,7 +64,9 @@ class EngineSlot:
                 self._swap(rung)
             except Exception as error:  # as in the ladder: the one that serves goes on
                 if self._settings.strict:
-                    raise
+                    raise DeviceLost(
+                        f"engine.strict: {rung.name} was built and does not serve: {error}"
+                    ) from error
                 self._metrics.engine_fallbacks.labels(rung.name).inc()
                 _log.warning("engine_demoted", engine=rung.name, why=str(error))
             finally:

@@ -17,6 +17,7 @@ CHIPS = ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
 RUNS = [
     "input_is_the_cpus",
     "volume_is_the_cpus",
+    "what_is_computed_is_what_is_taken",
     "logits_that_are_not_finite_are_refused",
     "a_batch_on_the_host_goes_up_and_comes_down",
     "golden_tile_judges_it",

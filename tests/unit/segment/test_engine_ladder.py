@@ -9,7 +9,13 @@ from structlog.testing import capture_logs
 
 from segment_fakes import FunctionEngine, make_model, write_network
 from viscera.config import EngineSettings
-from viscera.errors import DeviceUnavailable, HostMemoryFull, InvalidSettings, ModelRefused
+from viscera.errors import (
+    DeviceMemoryFull,
+    DeviceUnavailable,
+    HostMemoryFull,
+    InvalidSettings,
+    ModelRefused,
+)
 from viscera.metrics import Metrics
 from viscera.segment import golden, start_engine
 from viscera.segment.driver import Gpu
@@ -244,3 +250,25 @@ def test_a_module_of_another_distribution_is_not_installed():
     """onnxruntime brings the module of onnxruntime-gpu, and no GPU engine."""
     assert not Rung("x", "numpy", raising(RuntimeError()), distribution="numpy-gpu").is_installed
     assert Rung("x", "numpy", raising(RuntimeError()), distribution="numpy").is_installed
+
+
+@pytest.mark.parametrize("kind", [HostMemoryFull, DeviceMemoryFull])
+def test_what_does_not_fit_gets_a_smaller_tile_batch(package, kind):
+    """Only with one tile a call is it a demotion."""
+    model, made = package
+    right = OnnxCpuEngine(model, threads=1, tile_batch=1)
+    asked, metrics = [], Metrics()
+
+    def build(model, settings, gpu):
+        asked.append(settings.tile_batch)
+        if settings.tile_batch > 2:
+            raise kind("too many tiles")
+        return FunctionEngine(right.infer, settings.tile_batch)
+
+    ladder = (rung_of("greedy", build), LADDER[-1])
+    engine = start_engine(model, made, EngineSettings(tile_batch=9), metrics, ladder)
+    assert (asked, engine.tile_batch) == ([9, 4, 2], 2)
+    assert demotions(metrics, "greedy") is None
+    never = (rung_of("greedy", raising(kind("not even one"))), LADDER[-1])
+    assert start_engine(*package, EngineSettings(tile_batch=4), metrics, never).name == "onnx-cpu"
+    assert demotions(metrics, "greedy") == 1

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from segment_fakes import FunctionEngine, make_model, write_network
 from viscera.config import EngineSettings
-from viscera.errors import ModelRefused
+from viscera.errors import DeviceLost, ModelRefused
 from viscera.metrics import Metrics
 from viscera.segment import EngineSlot, golden
 from viscera.segment.building import PlanBuild, PlanNotBuilt
@@ -144,8 +144,9 @@ def test_a_better_engine_that_answers_wrongly_never_serves(site):
 def test_a_build_that_fails_is_fatal_in_strict_mode(tmp_path):
     site = Site(tmp_path, strict=True)
     site.finish("fail")
-    with pytest.raises(ModelRefused, match="no kernel fits"):
+    with pytest.raises(DeviceLost, match="no kernel fits") as caught:
         site.slot.between_jobs()
+    assert caught.value.retry, "the job is not to blame"
     site.slot.close()
 
 
