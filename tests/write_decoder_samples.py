@@ -51,7 +51,8 @@ def plain(sample: Sample) -> Dataset:
     ds.BitsStored, ds.HighBit = sample.bits_stored, sample.bits_stored - 1
     ds.PixelRepresentation = int(stored.dtype.kind == "i")
     ds.RescaleSlope, ds.RescaleIntercept = "1", "0"
-    ds.PixelData = stored.tobytes()
+    words = stored & 0xFFF if sample.kind == "signed12" else stored
+    ds.PixelData = words.astype(stored.dtype).tobytes()
     ds["PixelData"].VR = "OW" if ds.BitsAllocated == 16 else "OB"
     return ds
 

@@ -81,7 +81,7 @@ def _stored_frames(
                 f"instance {work.sop_uid}: its pixels decode to {stored.shape}, its header "
                 f"promises {(work.rows, work.columns)}"
             )
-        yield stored, 0
+        yield header.pixels(stored), 0
 
 
 def _by_pydicom(header: PixelHeader, work: FrameWork) -> Iterator[np.ndarray]:

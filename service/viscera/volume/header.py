@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_file_meta_info
@@ -55,6 +56,21 @@ class PixelHeader:
         """Whether stored values lie in the file as they are. 8-bit big endian is swapped in OW."""
         syntax = UID(self.transfer_syntax_uid)
         return not syntax.is_encapsulated and (syntax.is_little_endian or self.bits_allocated > 8)
+
+    def pixels(self, stored: np.ndarray) -> np.ndarray:
+        """Return `stored` with the bits above BitsStored made copies of the sign, or 0.
+
+        What lies there is no part of the pixel (PS3.5 8.1.1): overlays of old scanners, or
+        nothing, where a codec knows no sign.
+        """
+        unused = 8 * stored.dtype.itemsize - self.bits_stored
+        if unused <= 0:
+            return stored
+        kind = "i" if self.signed else "u"
+        words = stored.astype(f"{kind}{stored.dtype.itemsize}")
+        words <<= unused
+        words >>= unused
+        return words
 
     def rescale(self, work: FrameWork, frame: int) -> Rescale:
         """Return how stored values of `frame` (from 1) become intensities.

@@ -43,16 +43,12 @@ def native_frames(
     dtype = np.dtype(f"{order}{kind}{header.bits_allocated // 8}")
     pixels = work.rows * work.columns
     start = _start_of_pixels(file, header, work, order, pixels * dtype.itemsize)
-    unused_bits = header.bits_allocated - header.bits_stored
     for frame, _ in work.frames:
         file.seek(start + (frame - 1) * pixels * dtype.itemsize)
         stored = np.fromfile(file, dtype, pixels).astype(dtype.newbyteorder("="), copy=False)
         missing = pixels - len(stored)
         stored = np.pad(stored, (0, missing)).reshape(work.rows, work.columns)
-        if unused_bits:
-            stored <<= unused_bits
-            stored >>= unused_bits
-        yield stored, missing
+        yield header.pixels(stored), missing
 
 
 def _start_of_pixels(

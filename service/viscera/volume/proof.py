@@ -32,7 +32,11 @@ class Sample:
 
     transfer_syntax_uid: str
     kind: str
-    """``signed`` (16 bits), ``unsigned`` (12 of 16 bits) or ``bytes`` (8 bits)."""
+    """``signed`` (16 bits), ``unsigned`` and ``signed12`` (12 of 16 bits) or ``bytes`` (8 bits).
+
+    The upper bits of ``signed12`` are 0, not copies of the sign: codecs that know no sign hand
+    them over so.
+    """
     tolerance: int = 0
     """Largest error of a stored value; above 0 for lossy syntaxes alone."""
 
@@ -44,22 +48,26 @@ class Sample:
     @property
     def bits_stored(self) -> int:
         """Of its pixels."""
-        return {"signed": 16, "unsigned": 12, "bytes": 8}[self.kind]
+        return {"signed": 16, "unsigned": 12, "signed12": 12, "bytes": 8}[self.kind]
 
     def stored(self) -> np.ndarray:
         """Return (row, column) what was encoded: slopes, one edge, a little texture."""
         row, column = np.indices((_ROWS, _COLUMNS))
         texture = (row * 7919 + column * 104729 + row * column * 31) % 7
         edge = np.where(column > 10, 900, -1000)
+        signed = (edge + row * 30 - column * 15 + texture).astype(np.int16)
         values: dict[str, np.ndarray] = {
-            "signed": (edge + row * 30 - column * 15 + texture).astype(np.int16),
+            "signed": signed,
+            "signed12": signed,
             "unsigned": (100 + row * 60 + column * 40 + texture).astype(np.uint16),
             "bytes": (row * 4 + column * 3).astype(np.uint8),
         }
         return values[self.kind]
 
 
-def _samples(uid: str, tolerance: int = 0, kinds: str = "signed unsigned") -> tuple[Sample, ...]:
+def _samples(
+    uid: str, tolerance: int = 0, kinds: str = "signed signed12 unsigned"
+) -> tuple[Sample, ...]:
     return tuple(
         Sample(transfer_syntax_uid=uid, kind=kind, tolerance=tolerance) for kind in kinds.split()
     )
@@ -77,10 +85,10 @@ SAMPLES: tuple[Sample, ...] = (
     *_samples("1.2.840.10008.1.2.4.80"),
     *_samples("1.2.840.10008.1.2.4.81", 2, "unsigned"),
     *_samples("1.2.840.10008.1.2.4.90"),
-    *_samples("1.2.840.10008.1.2.4.91", 3),
-    *_samples("1.2.840.10008.1.2.4.201"),
-    *_samples("1.2.840.10008.1.2.4.202"),
-    *_samples("1.2.840.10008.1.2.4.203", 3),
+    *_samples("1.2.840.10008.1.2.4.91", 3, "signed unsigned"),
+    *_samples("1.2.840.10008.1.2.4.201", 0, "signed unsigned"),
+    *_samples("1.2.840.10008.1.2.4.202", 0, "signed unsigned"),
+    *_samples("1.2.840.10008.1.2.4.203", 3, "signed unsigned"),
 )
 
 
