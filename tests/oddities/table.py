@@ -1,7 +1,9 @@
 """Writes docs/oddities.md, each case through every program: ``make oddities``."""
 
+import re
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -62,12 +64,20 @@ def outcomes(case: Case, pool: DecodePool, others: Mapping[str, ProcessPoolExecu
 
 def page(rows: Mapping[str, Sequence[str]]) -> str:
     """Return the page; `rows` are the cells by case."""
-    lines = ["# Odd series", "", _INTRO, _measured_with(), ""]
+    lines = ["# Odd series", "", _INTRO, _measured_with(), "", *_summary(rows), ""]
     for group, cases in groupby(CASES, key=lambda case: case.group):
         lines += [f"## {group}", "", _row(COLUMNS), "|" + "---|" * len(COLUMNS)]
         lines += [_row((case.name, *rows[case.name])) for case in cases]
         lines.append("")
     return "\n".join(lines)
+
+
+def _summary(rows: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    yield f"Of {len(rows)} series:\n"
+    for place, name in enumerate(COLUMNS[1:]):
+        verdicts = Counter(re.split(r"\W", cells[place])[0] for cells in rows.values())
+        counts = ", ".join(f"{verdicts[word]} {word}" for word in ("right", "refused", "wrong"))
+        yield f"- {name}: {counts}"
 
 
 def committed() -> dict[str, str]:
