@@ -1,4 +1,4 @@
-"""`kernels.input_voxel` on an NVIDIA GPU: the int16 volume goes up, the input stays there.
+"""The voxel functions of `kernels` on an NVIDIA GPU: int16 goes up, the input stays there.
 
 Nothing is compiled on import; the first call compiles for the GPU at hand.
 """
@@ -11,7 +11,8 @@ from viscera.volume import kernels
 
 _WIDTH, _HEIGHT = 32, 4
 
-_input_voxel = cuda.jit(device=True, inline="always")(kernels.input_voxel)
+_mixed_voxel = cuda.jit(device=True, inline="always")(kernels.mixed_voxel)
+_scaled_voxel = cuda.jit(device=True, inline="always")(kernels.scaled_voxel)
 
 
 def resample_thread(
@@ -36,7 +37,8 @@ def resample_thread(
     depth, height, width = out.shape
     if k < depth and j < height and i < width:
         at_z, at_y, at_x = (z0[k], z1[k], wz[k]), (y0[j], y1[j], wy[j]), (x0[i], x1[i], wx[i])
-        out[k, j, i] = _input_voxel(source, at_z, at_y, at_x, lower, upper, mean, sd)
+        value = _mixed_voxel(source, at_z, at_y, at_x, lower, upper)
+        out[k, j, i] = _scaled_voxel(value, mean, sd)
 
 
 _resample: Any = cuda.jit(resample_thread)

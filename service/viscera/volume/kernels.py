@@ -11,10 +11,8 @@ import numpy as np
 from numba import float32, int16, int64, njit, prange, types
 
 
-def input_voxel(
-    source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any, mean: Any, sd: Any
-) -> Any:
-    """Return ``(value - mean) / sd``: of eight voxels' trilinear mix, each clipped first.
+def mixed_voxel(source: Any, z: Any, y: Any, x: Any, lower: Any, upper: Any) -> Any:
+    """Return the trilinear mix of eight voxels, each clipped to [lower, upper] first.
 
     Parameters
     ----------
@@ -22,13 +20,11 @@ def input_voxel(
         (z, y, x), int16 or float32.
     z, y, x
         Each (low index, high index, weight of the high one).
-    lower, upper
-        What voxels are clipped to.
     """
     (z0, z1, wz), (y0, y1, wy), (x0, x1, wx) = z, y, x
     v000: Any = min(max(np.float32(source[z0, y0, x0]), lower), upper)
     if wz == 0 and wy == 0 and wx == 0:
-        return (v000 - mean) / sd
+        return v000
     v001: Any = min(max(np.float32(source[z0, y0, x1]), lower), upper)
     v010: Any = min(max(np.float32(source[z0, y1, x0]), lower), upper)
     v011: Any = min(max(np.float32(source[z0, y1, x1]), lower), upper)
@@ -42,10 +38,16 @@ def input_voxel(
     v11 = v110 + (v111 - v110) * wx
     v0 = v00 + (v01 - v00) * wy
     v1 = v10 + (v11 - v10) * wy
-    return (v0 + (v1 - v0) * wz - mean) / sd
+    return v0 + (v1 - v0) * wz
 
 
-_input_voxel = njit(input_voxel)
+def scaled_voxel(value: Any, mean: Any, sd: Any) -> Any:
+    """Return the network's input for one intensity."""
+    return (value - mean) / sd
+
+
+_mixed_voxel = njit(mixed_voxel)
+_scaled_voxel = njit(scaled_voxel)
 
 
 def _resample(
@@ -59,7 +61,7 @@ def _resample(
     sd: Any,
     out: Any,
 ) -> None:
-    """Write `input_voxel` to every voxel of `out`.
+    """Write what `mixed_voxel` and `scaled_voxel` give to every voxel of `out`.
 
     Parameters
     ----------
@@ -75,7 +77,8 @@ def _resample(
         at_y = y[0][j], y[1][j], y[2][j]
         for i in range(width):
             at_x = x[0][i], x[1][i], x[2][i]
-            out[k, j, i] = _input_voxel(source, at_z, at_y, at_x, lower, upper, mean, sd)
+            value = _mixed_voxel(source, at_z, at_y, at_x, lower, upper)
+            out[k, j, i] = _scaled_voxel(value, mean, sd)
 
 
 _TABLE: Any = types.Tuple((int64[::1], int64[::1], float32[::1]))  # type: ignore[no-untyped-call]
