@@ -12,6 +12,7 @@ import pytest
 from viscera.config import SeriesSettings
 from viscera.errors import (
     ConflictingInstance,
+    GeometryMismatch,
     IncompleteSeries,
     InvalidUID,
     NotAnImageSeries,
@@ -133,6 +134,26 @@ def test_empty_uids_are_refused_by_name(shared_data):
 def test_variable_spacing_is_named_and_21_acquisitions_do_not_split(shared_data):
     with pytest.raises(UnevenSpacing, match=r"from 1\.081 to 6\.999 mm"):
         assemble(files(shared_data / "odd/ge_tilt18_variable_spacing"), SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("part", "acquisitions"), [(slice(0, 14), 14), (slice(14, 28), 7)], ids=["4 mm", "7 mm"]
+)
+def test_each_even_half_of_the_tilted_series_is_one_volume(shared_data, part, acquisitions):
+    """AcquisitionNumber changes with every slice or two; only the tilt's limit refuses it."""
+    headers = {
+        path: pydicom.dcmread(path, stop_before_pixels=True)
+        for path in files(shared_data / "odd/ge_tilt18_variable_spacing")
+    }
+    half = sorted(headers, key=lambda path: headers[path].ImagePositionPatient[2])[part]
+    assert len({headers[path].AcquisitionNumber for path in half}) == acquisitions
+    with pytest.raises(GeometryMismatch, match=r"18\.\d degrees"):
+        assemble(half, SETTINGS)
+    (stack,) = assemble(half, SETTINGS.model_copy(update={"max_tilt_degrees": 20.0})).stacks
+    assert len(stack.frames) == 14
+    for k, frame in enumerate(stack.frames):
+        place = stack.geometry.to_lps(np.array([[k, 0, 0]]))[0]
+        np.testing.assert_allclose(place, headers[frame.path].ImagePositionPatient, atol=0.01)
 
 
 def test_one_uid_in_many_transfer_syntaxes_is_a_conflict(shared_data):
