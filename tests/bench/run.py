@@ -11,6 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from viscera.errors import DeviceUnavailable
+from viscera.segment.driver import probe_gpu
+
 HERE = Path(__file__).parent
 BENCHES = ("bench_receive.py", "bench_restore.py", "bench_seg.py", "bench_segment.py")
 
@@ -33,6 +36,10 @@ def main() -> int:
             f"{row['name']:<22}{row['ours']:>10}{row['peer']:>10}{row['ratio']:>8}  "
             f"{row['unit']}, {row['peer_name']}"
         )
+    try:
+        probe_gpu()
+    except DeviceUnavailable:
+        print("NOT MEASURED, no GPU here: all that make bench-gpu measures")
     for bench in failed:
         print(f"FAILED: {bench}", file=sys.stderr)
     return len(failed)

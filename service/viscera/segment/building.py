@@ -42,7 +42,7 @@ class PlanBuild:
         command: Sequence[str] = BUILDER,
     ) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-        # It must not take the cores or the terminal's signals from the engine that serves.
+        # The terminal's signals are for the worker, which then ends the build.
         self._process = subprocess.Popen(
             [*command, as_argument(request)],
             stdin=subprocess.DEVNULL,

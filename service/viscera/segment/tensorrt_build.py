@@ -5,9 +5,12 @@ for. It writes the plan and prints its progress, a number from 0 to 1 a line; wh
 the last line of its error output.
 """
 
+import ctypes
 import dataclasses
 import importlib
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +21,9 @@ from viscera.segment.plans import read_sealed, write_sealed
 
 _WORKSPACE_BYTES = 4 * 2**30
 """What one layer's kernel may use at most; the convolutions here ask for less."""
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +157,15 @@ def read_network(path: Path, *, half: bool) -> bytes:
     return typed
 
 
+def stand_back() -> None:
+    """Leave the cores to the engine that serves, and end with the process that asked."""
+    os.nice(10)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def main(argument: str) -> None:
     """Build what the JSON `argument` asks for."""
+    stand_back()
     request = BuildRequest(**json.loads(argument))
     plan, timings = build_plan(
         importlib.import_module(request.library),

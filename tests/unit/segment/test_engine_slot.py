@@ -1,8 +1,10 @@
 """A faster engine is built in another process while one serves, and swapped in between jobs."""
 
+import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 
@@ -155,3 +157,24 @@ def test_closing_ends_the_build(tmp_path):
     site.slot.close()
     site.slot.close()
     assert site.builds[0].is_over
+
+
+def test_a_build_ends_with_its_worker():
+    """Also where the worker is killed: a build that goes on would hold the GPU's memory."""
+    build = (
+        "import time; from viscera.segment.tensorrt_build import stand_back; stand_back();"
+        "print('up', flush=True); time.sleep(100)"
+    )
+    worker = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {build!r}], stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", worker], stdout=subprocess.PIPE) as running:
+        builder = psutil.Process(int(running.stdout.readline()))
+        assert builder.nice() >= 10
+        running.kill()
+    gone, _ = psutil.wait_procs([builder], timeout=20)
+    assert gone
