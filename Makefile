@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 PY := .venv/bin/python
 export TCP_NODELAY := 1
 
-.PHONY: help setup peers test test-tensorrt check format lock proto docs oddities demo bench bench-gpu e2e run
+.PHONY: help setup peers test test-tensorrt check format lock proto docs oddities demo bench bench-gpu e2e run test-parity
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -66,5 +66,15 @@ bench-gpu: ## On a machine with a GPU and torch: its tests, then seconds a stage
 	PYTHONPATH=service:tests$${PYTHONPATH:+:$$PYTHONPATH} python3 tests/gpu/bench_gpu.py
 e2e: .venv/.dev peers ## Run the end-to-end tests alone
 	$(PY) -m pytest -m e2e
+# torch by itself: its ordinary wheel brings gigabytes of CUDA. The lock leaves it and torchvision out.
+PARITY_TORCH ?= torch==2.13.0+cpu
+.venv-parity/.done: requirements-parity.lock pyproject.toml
+	$(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps "$(PARITY_TORCH)"
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-parity.lock
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	touch $@
+test-parity: .venv-parity/.done ## Compare imported models with nnU-Net itself (trains small networks; many minutes)
+	.venv-parity/bin/python -m pytest -W ignore -o pythonpath="tests tests/parity" --timeout 1800 tests/parity
 run: setup ## Run the service with ./viscera.toml
 	.venv/bin/viscera serve

@@ -141,6 +141,8 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
     planner.UNet_base_num_features = recipe.features
     planner.UNet_max_features_3d = recipe.features * 8
     planner.UNet_reference_val_3d *= recipe.memory_share
+    if recipe.planner != "ExperimentPlanner":  # three to six blocks a stage take too long here
+        planner.UNet_blocks_per_stage_encoder = (1, 2, 2, 2, 2, 2, 2)
     planner.plan_experiment()
     results.mkdir(parents=True)
     shutil.copy(preprocessed / raw.name / "nnUNetPlans.json", results / "plans.json")
