@@ -1,6 +1,7 @@
 """A listener in this process, a store that can be switched off, and peers to talk to it."""
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,7 +155,26 @@ class Sender:
         with self.association() as assoc:
             if not assoc.is_established:
                 return [-1] * len(datasets)
-            return [assoc.send_c_store(ds).Status for ds in datasets]
+            with _held_reactor(assoc):
+                return [assoc.send_c_store(ds).Status for ds in datasets]
+
+
+@contextmanager
+def _held_reactor(assoc: Association) -> Iterator[None]:
+    """Keep pynetdicom's own thread from taking an answer away from the one that waits for it.
+
+    It is paused for each message, but told so a moment early: under load it drops a quick answer.
+    """
+    checkpoint = assoc._reactor_checkpoint
+    checkpoint.clear()
+    wait_for(lambda: assoc._is_paused, 5, "pause", 0.001)
+    time.sleep(0.01)
+    checkpoint.set = lambda: None
+    try:
+        yield
+    finally:
+        del checkpoint.set
+        checkpoint.set()
 
 
 def fragment(context_id: int, control: int, data: bytes) -> bytes:

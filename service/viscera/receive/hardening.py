@@ -202,6 +202,8 @@ class BoundedAssociation(Association):
         return "tls_too_slow" if shakes else "silent"
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
+        if context_id not in self._accepted_cx:
+            self.ends_by("message_invalid")  # stock aborts
         # Stock ignores a C-STORE without a SOP Instance UID, and its sender waits for ever.
         if isinstance(msg, C_STORE) and not msg.AffectedSOPInstanceUID and msg.MessageID:
             answer = C_STORE()
