@@ -6,6 +6,7 @@ compared with the spool. Orthanc's REST interface says what arrived at the desti
 
 import contextlib
 import hashlib
+import itertools
 import os
 import random
 import signal
@@ -81,12 +82,13 @@ class Site:
             self.running.process.stderr.close()
             self.start()
 
-    def role_pids(self) -> dict[str, int]:
-        newest = {}
+    def role_pids(self) -> dict[str, list[int]]:
+        """Return the newest processes of each role: several may listen."""
+        newest: dict[str, dict[int | None, int]] = {}
         for line in list(self.running.log):
             if line.get("event") == "role_started":
-                newest[line["started"]] = line["child_pid"]
-        return newest
+                newest.setdefault(line["started"], {})[line["number"]] = line["child_pid"]
+        return {role: list(pids.values()) for role, pids in newest.items()}
 
     def kill(self, target: str) -> None:
         """SIGKILL a role, the supervisor, or everything at once."""
@@ -95,8 +97,8 @@ class Site:
         pids = self.role_pids()
         chosen = {
             "supervisor": [self.running.process.pid],
-            "all": [self.running.process.pid, *pids.values()],
-        }.get(target) or [pids[target]]
+            "all": [self.running.process.pid, *itertools.chain(*pids.values())],
+        }.get(target) or pids[target]
         for pid in chosen:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
