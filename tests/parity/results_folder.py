@@ -53,6 +53,9 @@ class Recipe:
     folds: int = 1
     start_from: "Recipe | None" = None
     """Weights to begin with; a network of more channels sees the first at first."""
+    flips: tuple[int, ...] = ()
+    """Axes along which patches are flipped in training, and which the checkpoint then allows. A
+    network that has seen none, but may be mirrored along all, finds nothing when it is."""
 
 
 def resampled(image: sitk.Image, spacing_xyz: tuple[float, ...], nearest: bool) -> sitk.Image:
@@ -170,7 +173,7 @@ def _train(recipe: Recipe, home: Path, results: Path, before: Path | None) -> No
         _begin_with(network, before)
     steps = recipe.steps
     for fold in range(recipe.folds):
-        _fit(network.train(), image, labels, patch, steps, seed=fold)
+        _fit(network.train(), image, labels, patch, steps, fold, recipe.flips)
         folder = results / f"fold_{fold}"
         folder.mkdir()
         # What nnUNetTrainer.save_checkpoint writes, its numpy scalars in the log included.
@@ -183,7 +186,7 @@ def _train(recipe: Recipe, home: Path, results: Path, before: Path | None) -> No
             "current_epoch": steps,
             "init_args": {"plans": plans.plans, "configuration": "3d_fullres", "fold": fold},
             "trainer_name": TRAINER,
-            "inference_allowed_mirroring_axes": (0, 1, 2),
+            "inference_allowed_mirroring_axes": recipe.flips or (0, 1, 2),
         }
         torch.save(content, folder / "checkpoint_final.pth")
         steps = recipe.steps // 6  # a further fold goes on from the one before
@@ -207,6 +210,7 @@ def _fit(
     patch: list[int],
     steps: int,
     seed: int,
+    flips: tuple[int, ...],
 ) -> None:
     rng = np.random.default_rng(seed)
     optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
@@ -217,8 +221,9 @@ def _fit(
     for step in range(steps):
         start = [int(rng.integers(0, r + 1)) for r in room]
         place = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
-        target = labels[(slice(None), *place)]
-        logits = network(image[(slice(None), slice(None), *place)])
+        flipped = [axis - 3 for axis in flips if rng.integers(2)]
+        target = labels[(slice(None), *place)].flip(flipped)
+        logits = network(image[(slice(None), slice(None), *place)].flip(flipped))
         probability = logits.softmax(1)
         truth = functional.one_hot(target, len(NAMES)).movedim(-1, 1)
         both = (probability * truth).sum((0, 2, 3, 4))

@@ -28,7 +28,16 @@ RESIDUAL = Recipe(
     orientation="LPS",
     features=6,
     memory_share=0.004,
-    steps=150,
+    steps=260,
+)
+MIRRORED = Recipe(
+    name="mirrored",
+    spacing_mm=(8.0, 8.0, 8.0),
+    memory_share=0.004,
+    steps=120,
+    folds=2,
+    start_from=PLAIN,
+    flips=(0, 1),
 )
 TWO = Recipe(
     name="two",
@@ -65,7 +74,9 @@ class Case:
 CASES = {
     "isotropic, transposed": Case(stored=STORED),
     "slices of 5 mm": Case(spacing_mm=(5.0, 1.6, 1.6)),  # more than three times: z apart
-    "mirroring, two folds": Case(folds=(0, 1), mirroring=True, spacing_mm=(3.0, 3.5, 3.5)),
+    "mirroring, two folds": Case(
+        recipe=MIRRORED, folds=(0, 1), mirroring=True, spacing_mm=(3.0, 3.5, 3.5)
+    ),
     "two folds": Case(folds=(0, 1), spacing_mm=(3.5, 3.0, 3.5)),
     "smaller than the patch": Case(keep=(slice(50, 80), slice(None), slice(None)), organs=3),
     "residual, anisotropic": Case(recipe=RESIDUAL),
