@@ -37,6 +37,7 @@ def main() -> None:
             known=open_folder(arguments.data) if recipe.phantoms < 1 else None,
             held_out=open_folder(arguments.held_out) if arguments.held_out else None,
             kinds=kinds(pool, training(recipe)),
+            note=arguments.note,
         )
         onnx = export_onnx(fit.averaged.cpu(), recipe)
         build_package(arguments.repo, onnx, made_by, arguments.out)
@@ -57,6 +58,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--pool", type=int, help="volumes to draw, instead of the recipe's number")
     parser.add_argument("--batch", type=int, help="patches a step: a GPU takes more than two")
     parser.add_argument("--repo", type=Path, help="model repository that gets the package")
+    parser.add_argument("--note", default="", help="a sentence about this run, for the card")
     return parser.parse_args()
 
 

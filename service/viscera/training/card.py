@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from viscera.domain.organs import AMOS
-from viscera.training.evaluate import Scores
+from viscera.training.evaluate import Scores, mean_of
 from viscera.training.folder import VALUES, Folder, organ_name
 from viscera.training.recipe import AXES, NORMALISATION, Recipe
 
@@ -68,7 +68,7 @@ start, not a tool.
   nothing of them.
 - **Training**: {steps} steps of {batch} patches; the rate followed the clock.
   `python -m viscera.training --recipe reference --data FOLDER --seed {seed} --steps {steps}` is
-  the same recipe by steps, and reproducible.
+  the same recipe by steps, and reproducible.{note}
 - **Licence**: {licence}; the phantoms and the code Apache-2.0.
 
 ## Accuracy
@@ -81,7 +81,7 @@ figures. A dash: the volume does not show the organ, or its labels lack it.
 
 {table}
 
-{note}
+{starred}
 """
 
 
@@ -91,11 +91,14 @@ class Measured:
 
     Parameters
     ----------
+    phantoms
+        Mean Dice by organ.
     held_out
         Dice by volume and organ; empty where there are no such volumes.
     """
 
-    phantoms: Scores
+    phantoms: dict[str, float]
+    phantom_count: int
     held_out: dict[str, dict[str, float]]
 
 
@@ -112,9 +115,9 @@ def phantom_card(recipe: Recipe, version: str, steps: int, scores: Scores, size_
         distractors=recipe.distractors,
         phantoms=scores.phantoms,
         rows="\n".join(rows),
-        mean=Scores.mean(scores.network),
-        hu_mean=Scores.mean(scores.hu_classifier),
-        mirrored_mean=Scores.mean(scores.mirrored),
+        mean=mean_of(scores.network),
+        hu_mean=mean_of(scores.hu_classifier),
+        mirrored_mean=mean_of(scores.mirrored),
     )
 
 
@@ -126,6 +129,7 @@ def labelled_card(
     *,
     known: Folder,
     kinds: str,
+    note: str,
     measured: dict[str, Measured],
 ) -> str:
     """Return the card of a network that labelled volumes have taught.
@@ -136,6 +140,8 @@ def labelled_card(
         What was trained on.
     kinds
         How many volumes of each kind the pool held.
+    note
+        What else is to be said about the run; may be empty.
     measured
         By network; the one that the card is about comes first, others stand beside it.
     """
@@ -150,10 +156,11 @@ def labelled_card(
         licence=known.licence,
         kinds=kinds,
         unlabelled=", ".join(name for name in VALUES if name not in taught) or "none",
-        phantoms=own.phantoms.phantoms,
+        phantoms=own.phantom_count,
         beside=f"Beside it, on the same volumes: {', '.join(others)}.\n" if others else "",
         table=_table(measured, taught),
-        note="\\* Only phantoms taught this organ: no figure on people stands behind it.",
+        note=f" {note}" if note else "",
+        starred="\\* Only phantoms taught this organ: no figure on people stands behind it.",
     )
 
 
@@ -185,7 +192,7 @@ def _table(measured: dict[str, Measured], taught: set[str]) -> str:
         for network, result in measured.items():
             columns[f"{volume}: {network}"] = result.held_out[volume]
     for network, result in measured.items():
-        columns[f"phantoms: {network}"] = result.phantoms.network
+        columns[f"phantoms: {network}"] = result.phantoms
     lines = ["| organ | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for label in AMOS:
         name = label.name if label.name in taught else f"{label.name} \\*"
@@ -193,6 +200,6 @@ def _table(measured: dict[str, Measured], taught: set[str]) -> str:
             f"{dice[label.name]:.2f}" if label.name in dice else "–" for dice in columns.values()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    means = [f"**{Scores.mean(dice):.2f}**" for dice in columns.values()]
+    means = [f"**{mean_of(dice):.2f}**" for dice in columns.values()]
     lines.append("| **mean** | " + " | ".join(means) + " |")
     return "\n".join(lines)

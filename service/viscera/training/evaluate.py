@@ -31,10 +31,10 @@ class Scores:
     mirrored: dict[str, float]
     phantoms: int
 
-    @staticmethod
-    def mean(dice: dict[str, float]) -> float:
-        """Return the mean over organs."""
-        return float(np.mean(list(dice.values())))
+
+def mean_of(dice: dict[str, float]) -> float:
+    """Return the mean over organs."""
+    return float(np.mean(list(dice.values())))
 
 
 def unseen(count: int, seed: int = HELD_OUT_SEED) -> Iterable[Phantom]:
@@ -132,6 +132,14 @@ def _bins(voxels: np.ndarray) -> np.ndarray:
     clipped = np.clip(voxels, _LOWEST_HU, _HIGHEST_HU - 1).astype(np.int32)
     found: np.ndarray = (clipped - _LOWEST_HU) // _BIN_HU
     return found
+
+
+def mean_dice(model: Model, engine: Engine, phantoms: Iterable[Phantom]) -> dict[str, float]:
+    """Return the mean Dice by organ over `phantoms`."""
+    means = _Means()
+    for phantom in phantoms:
+        means.add(_score(segment_volume(phantom.volume, model, engine), phantom))
+    return means.result()
 
 
 def evaluate(

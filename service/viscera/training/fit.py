@@ -151,7 +151,7 @@ class Fit:
         rate *= 0.5 * (1 + math.cos(math.pi * done)) * 0.99 + 0.01
         for group in self._optimiser.param_groups:
             group["lr"] = self._recipe.learning_rate * rate
-        balance = self._recipe.balance * max(1 - done / 0.8, 0.0)
+        balance = max(self._recipe.balance * (1 - done / 0.8), self._recipe.last_balance)
         seeds = np.array_split(
             self._rng.integers(2**62, size=self._recipe.batch), len(self._replicas)
         )

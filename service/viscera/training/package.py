@@ -11,7 +11,7 @@ from viscera.phantom import Phantom, Scan, make_phantom
 from viscera.segment import golden
 from viscera.segment.onnx_cpu import OnnxCpuEngine
 from viscera.training.card import Measured, labelled_card, phantom_card
-from viscera.training.evaluate import Scores, evaluate, held_out, unseen
+from viscera.training.evaluate import evaluate, held_out, mean_dice, mean_of, unseen
 from viscera.training.folder import Folder
 from viscera.training.recipe import AXES, NORMALISATION, PHANTOM, Recipe
 
@@ -32,6 +32,8 @@ class Training:
         none.
     kinds
         How many volumes of each kind the pool held.
+    note
+        What else the card must say about this run.
     """
 
     recipe: Recipe
@@ -39,6 +41,7 @@ class Training:
     known: Folder | None = None
     held_out: Folder | None = None
     kinds: str = ""
+    note: str = ""
 
 
 def build_package(repo: Path, onnx: bytes, training: Training, out: Path) -> Model:
@@ -54,25 +57,52 @@ def build_package(repo: Path, onnx: bytes, training: Training, out: Path) -> Mod
     out
         Working folder; the package without scores is written there first.
     """
-    recipe = training.recipe
     draft = _write(out / "model_repo", onnx, training, "not measured yet", "draft")
-    own = _measure(draft, training)
-    if training.known is None:
-        card = phantom_card(recipe, VERSION, training.steps, own.phantoms, len(onnx))
-        return _write(repo, onnx, training, _accuracy(own), card)
-    measured = {recipe.name: own}
+    measure = _of_phantoms if training.known is None else _of_labelled
+    accuracy, card = measure(draft, training, repo)
+    return _write(repo, onnx, training, accuracy, card)
+
+
+def _of_phantoms(draft: Model, training: Training, repo: Path) -> tuple[str, str]:
+    """Return the manifest's sentence and the card of a network that phantoms alone have taught."""
+    engine = OnnxCpuEngine(draft, threads=0, tile_batch=1)
+    scores = evaluate(draft, engine, _known(training.recipe), unseen(_PHANTOMS))
+    engine.close()
+    accuracy = (
+        f"mean Dice {mean_of(scores.network):.2f} on {scores.phantoms} unseen phantoms "
+        f"(HU classifier {mean_of(scores.hu_classifier):.2f}); never measured on patients"
+    )
+    size_bytes = draft.onnx.stat().st_size
+    return accuracy, phantom_card(training.recipe, VERSION, training.steps, scores, size_bytes)
+
+
+def _of_labelled(draft: Model, training: Training, repo: Path) -> tuple[str, str]:
+    """Return the same for a network of labelled volumes, with the phantoms' beside it."""
+    assert training.known is not None
+    name = training.recipe.name
+    measured = {name: _measure(draft, training)}
     if (repo / PHANTOM.name).is_dir():
         measured[PHANTOM.name] = _measure(load_model(repo, PHANTOM.name), training)
     card = labelled_card(
-        recipe,
+        training.recipe,
         VERSION,
         training.steps,
-        len(onnx),
+        draft.onnx.stat().st_size,
         known=training.known,
         kinds=training.kinds,
+        note=training.note,
         measured=measured,
     )
-    return _write(repo, onnx, training, _accuracy(own), card)
+    own = measured[name]
+    people = [
+        f"{mean_of(dice):.2f} over {len(dice)} organs of {volume}"
+        for volume, dice in own.held_out.items()
+    ]
+    accuracy = (
+        f"mean Dice {mean_of(own.phantoms):.2f} on {own.phantom_count} unseen phantoms; on people "
+        f"not trained on: {', '.join(people) or 'never measured'}"
+    )
+    return accuracy, card
 
 
 def _write(repo: Path, onnx: bytes, training: Training, accuracy: str, card: str) -> Model:
@@ -88,27 +118,13 @@ def _write(repo: Path, onnx: bytes, training: Training, accuracy: str, card: str
 def _measure(model: Model, training: Training) -> Measured:
     engine = OnnxCpuEngine(model, threads=0, tile_batch=1)
     try:
-        people = held_out(training.held_out, model, engine) if training.held_out else {}
-        phantoms = evaluate(model, engine, _known(training.recipe), unseen(_PHANTOMS))
+        return Measured(
+            phantoms=mean_dice(model, engine, unseen(_PHANTOMS)),
+            phantom_count=_PHANTOMS,
+            held_out=held_out(training.held_out, model, engine) if training.held_out else {},
+        )
     finally:
         engine.close()
-    return Measured(phantoms=phantoms, held_out=people)
-
-
-def _accuracy(measured: Measured) -> str:
-    """Return one sentence for the manifest."""
-    scores = measured.phantoms
-    phantoms = (
-        f"mean Dice {Scores.mean(scores.network):.2f} on {scores.phantoms} unseen phantoms "
-        f"(HU classifier {Scores.mean(scores.hu_classifier):.2f})"
-    )
-    if not measured.held_out:
-        return f"{phantoms}; never measured on patients"
-    people = (
-        f"{Scores.mean(dice):.2f} over {len(dice)} organs of {name}"
-        for name, dice in measured.held_out.items()
-    )
-    return f"{phantoms}; on people not trained on: {', '.join(people)}"
 
 
 def _known(recipe: Recipe) -> Iterator[Phantom]:

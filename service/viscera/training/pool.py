@@ -103,25 +103,41 @@ class Patches:
     """An endless supply of random patches from the pool, which is held in memory."""
 
     def __init__(self, folder: Path, recipe: Recipe, numbers: range) -> None:
-        self._patch = np.array(recipe.patch_size)
+        self._patch, self._seldom = np.array(recipe.patch_size), recipe.seldom
         self._volumes = []
-        for number in numbers:
+        shown = np.zeros((len(numbers), 16), bool)
+        for row, number in enumerate(numbers):
             with np.load(_path(folder, number)) as file:
                 unlabelled = tuple(file["unlabelled"].tolist())
                 self._volumes.append((file["hu"], file["labels"], unlabelled))
+            shown[row] = np.bincount(self._volumes[-1][1].ravel(), minlength=17)[:16] > 0
+        shown[:, 0] = False
+        self._showing = {value: np.flatnonzero(shown[:, value]) for value in range(1, 16)}
 
     def draw(self, rng: np.random.Generator) -> Patch:
         """Return a random patch, its intensities varied."""
+        if rng.random() < self._seldom:
+            number, organ = self._draw_seldom(rng)
+            return self._cut(number, rng, vary=True, organ=organ)
         return self._cut(int(rng.integers(len(self._volumes))), rng, vary=True)
+
+    def _draw_seldom(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Draw an organ, the likelier the fewer volumes show it, and one of these volumes."""
+        organs = [value for value, rows in self._showing.items() if len(rows)]
+        rarity = np.array([1 / len(self._showing[value]) for value in organs])
+        organ = int(rng.choice(organs, p=rarity / rarity.sum()))
+        return int(rng.choice(self._showing[organ])), organ
 
     def fixed(self, seed: int) -> list[Patch]:
         """Return one patch of every volume, the same for the same seed."""
         rng = np.random.default_rng(seed)
         return [self._cut(number, rng, vary=False) for number in range(len(self._volumes))]
 
-    def _cut(self, number: int, rng: np.random.Generator, *, vary: bool) -> Patch:
+    def _cut(
+        self, number: int, rng: np.random.Generator, *, vary: bool, organ: int | None = None
+    ) -> Patch:
         hu, labels, unlabelled = self._volumes[number]
-        start = self._start(rng, labels)
+        start = self._start(rng, labels, organ)
         at = tuple(
             slice(max(s, 0), s + p) for s, p in zip(start.tolist(), self._patch, strict=True)
         )
@@ -129,18 +145,18 @@ class Patches:
         image = normalise(_vary(part, rng) if vary else part)
         return Patch(self._pad(image, start), self._pad(labels[at], start), unlabelled)
 
-    def _start(self, rng: np.random.Generator, labels: np.ndarray) -> np.ndarray:
-        """Return the patch's corner: around some organ's voxel half of the time."""
+    def _start(self, rng: np.random.Generator, labels: np.ndarray, organ: int | None) -> np.ndarray:
+        """Return the corner: around `organ`; if None, around some organ half of the time."""
         room = np.array(labels.shape) - self._patch
-        if rng.random() < 0.5:
-            counts = np.bincount(labels.ravel(), minlength=16)[1:16]
-            wanted = rng.permutation(np.flatnonzero(counts))
-            if len(wanted):
-                voxels = np.flatnonzero(labels == wanted[0] + 1)
-                middle = np.array(np.unravel_index(rng.choice(voxels), labels.shape))
-                start = middle - self._patch // 2 + rng.integers(-12, 13, 3)
-                return _fit(np.clip(start, 0, np.maximum(room, 0)), room)
-        return _fit(rng.integers(0, np.maximum(room, 0) + 1), room)
+        if organ is None and rng.random() < 0.5:
+            shown = np.flatnonzero(np.bincount(labels.ravel(), minlength=16)[1:16])
+            organ = int(rng.permutation(shown)[0]) + 1 if len(shown) else None
+        if organ is None:
+            return _fit(rng.integers(0, np.maximum(room, 0) + 1), room)
+        voxels = np.flatnonzero(labels == organ)
+        middle = np.array(np.unravel_index(rng.choice(voxels), labels.shape))
+        start = middle - self._patch // 2 + rng.integers(-12, 13, 3)
+        return _fit(np.clip(start, 0, np.maximum(room, 0)), room)
 
     def _pad(self, part: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Centre a part that is smaller than the patch, with zeros around, as the service does."""

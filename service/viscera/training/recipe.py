@@ -27,6 +27,8 @@ class Recipe:
     """Share of the pool that is drawn by `viscera.phantom`; the rest needs labelled volumes."""
     distractors: float = 0.07
     """Share of the phantoms that shows no abdomen."""
+    seldom: float = 0.0
+    """Share of the patches that show an organ drawn by how few volumes show it."""
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warm_up: float = 0.02
@@ -34,7 +36,8 @@ class Recipe:
     averaging: float = 0.996
     """Decay of the averaged weights, which are the ones exported."""
     balance: float = 0.6
-    """At the start, how far rare labels count as much as common ones; falls to 0."""
+    """At the start, how far rare labels count as much as common ones; falls to `last_balance`."""
+    last_balance: float = 0.0
     half_weight: float = 0.3
     """Weight of the loss at half resolution."""
 
@@ -49,6 +52,8 @@ REFERENCE = Recipe(
     patch_size=(48, 80, 112),
     pool=400,
     phantoms=0.22,
+    seldom=0.4,
+    last_balance=0.25,
     averaging=0.992,
 )
 

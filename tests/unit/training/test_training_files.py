@@ -43,6 +43,14 @@ def test_patches_have_the_patch_s_size_and_repeat_by_seed(filled: Path) -> None:
     assert sum(int(word) for word in pool.kinds(filled, range(3)).split() if word.isdigit()) == 3
 
 
+def test_seldom_organs_get_patches_of_their_own(filled: Path) -> None:
+    recipe = replace(REFERENCE, pool=3, patch_size=(32, 32, 32), seldom=1.0)
+    patches = pool.Patches(filled, recipe, pool.training(recipe))
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        assert np.isin(patches.draw(rng).labels, (6, 14)).any()  # the liver and the bladder
+
+
 def test_a_recipe_that_needs_people_says_so(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="--data"):
         pool.fill_pool(tmp_path, REFERENCE, None, 1)
