@@ -91,7 +91,7 @@ def main() -> int:
     print(f"\nIn {os.path.relpath(out)}/:")
     for path in sorted(p for p in out.iterdir() if p.is_file()):
         print(f"  {path.name}")
-    print("The network has seen phantoms only. NOT FOR CLINICAL USE.")
+    print("The network has seen phantoms and one person. NOT FOR CLINICAL USE.")
     return 0
 
 

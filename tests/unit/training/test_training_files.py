@@ -12,9 +12,11 @@ import SimpleITK as sitk
 from viscera.domain.organs import AMOS
 from viscera.errors import InvalidRequest
 from viscera.training import pool
+from viscera.training.card import Measured, labelled_card
 from viscera.training.curves import Curves
 from viscera.training.draw import Sources
 from viscera.training.evaluate import dice_by_organ
+from viscera.training.folder import open_folder
 from viscera.training.labelled import LabelledVolume
 from viscera.training.recipe import REFERENCE, VALIDATION_FROM
 
@@ -87,3 +89,37 @@ def test_dice_is_what_itk_says() -> None:
     for label in AMOS:
         assert ours[label.name] == pytest.approx(judge.GetDiceCoefficient(label.value))
     assert dice_by_organ(found, truth, voxel_ml=0.001) == {}  # too little to count
+
+
+def test_the_card_says_which_organs_no_person_taught(tmp_path: Path) -> None:
+    for part in ("imagesTr", "labelsTr"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "labelsTr/a.nii.gz").touch()
+    (tmp_path / "imagesTr/a_0000.nii.gz").touch()
+    (tmp_path / "dataset.json").write_text('{"labels": {"liver": 1}, "licence": "CC BY 4.0"}')
+    own = Measured(
+        phantoms={"liver": 0.9, "spleen": 0.5},
+        phantom_count=12,
+        held_out={"someone": {"liver": 0.8}},
+    )
+    other = Measured(
+        phantoms={"liver": 0.95}, phantom_count=12, held_out={"someone": {"liver": 0.1}}
+    )
+    text = labelled_card(
+        REFERENCE,
+        "1",
+        7,
+        2_000_000,
+        known=open_folder(tmp_path),
+        kinds="3 real",
+        note="It was warm.",
+        measured={REFERENCE.name: own, "abdomen15-phantom": other},
+    )
+    rows = {
+        row.split("|")[1].strip(): row.split("|")[2:-1] for row in text.splitlines() if "|" in row
+    }
+    assert [cell.strip() for cell in rows["liver"]] == ["0.80", "0.10", "0.90", "0.95"]
+    assert [cell.strip() for cell in rows["spleen \\*"]] == ["–", "–", "0.50", "–"]
+    assert [cell.strip(" *") for cell in rows["**mean**"]] == ["0.80", "0.10", "0.70", "0.95"]
+    for said in ("one person", "CC BY 4.0", "NOT FOR CLINICAL USE", "It was warm.", "esophagus, "):
+        assert said in text
