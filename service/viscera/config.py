@@ -222,7 +222,9 @@ class ModelSettings(_Section):
     """The model repository."""
 
     repo: Path = Field(Path("model_repo"), description="Folder of packages: NAME/VERSION/.")
-    default: str = Field("abdomen15-reference", description="Model for series whose rule names none.")
+    default: str = Field(
+        "abdomen15-reference", description="Model for series whose rule names none."
+    )
     profile: Profile = Field(
         Profile.EXACT,
         description="exact: input as in training; fast: linear where training used cubic.",

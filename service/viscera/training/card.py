@@ -46,7 +46,9 @@ here, because none would make it fit for use.
 
 _LABELLED = """# {name}/{version}
 
-A network for the fifteen organs of AMOS that has seen the anatomy of {people}: {description}.
+A network for the fifteen organs of AMOS that has seen the anatomy of {people}:
+{description}.
+
 Everything else it learnt from was made: other bodies by deforming the labelled volumes, other
 contrast phases and scanners by repainting them, and phantoms that were drawn. It is a place to
 start, not a tool.
@@ -58,18 +60,19 @@ start, not a tool.
   labelled data.
 - **Input**: CT, {spacing} mm, axes {axes}, HU clipped to [{lower:g}, {upper:g}] and divided by
   {sd:g}; patch {patch}.
-- **Network**: 3-D U-Net, {channels} features, {convolutions} convolutions a level, instance norm,
-  leaky ReLU; {size:.1f} MB of float32.
-- **Training data**: {pool} volumes of seed {seed} ({kinds}), out of {people} and of
-  `viscera.phantom`. Habitus 0.68 to 1.35, fat under the skin 0.15 to 2 times as thick, organs that
+- **Network**: 3-D U-Net, {channels} features, {convolutions} convolutions a
+  level, instance norm, leaky ReLU; {size:.1f} MB of float32.
+- **Training data**: {pool} volumes of seed {seed}, out of {people} and of `viscera.phantom`:
+  {kinds}.
+  Habitus 0.68 to 1.35, fat under the skin 0.15 to 2 times as thick, organs that
   grow, shrink, move or are missing, four contrast phases, slices of 1 to 8 mm, cut fields of view,
   tables, arms. A scan that ends in the liver gets a drawn dome. No mirroring.
-- **Organs that no person taught**: {unlabelled}. Only phantoms show them; on patients expect
-  nothing of them.
+- **Organs that no person taught**: {unlabelled}. Only phantoms show them; on
+  patients expect nothing of them.
 - **Training**: {steps} steps of {batch} patches; the rate followed the clock.
   `python -m viscera.training --recipe reference --data FOLDER --seed {seed} --steps {steps}` is
-  the same recipe by steps, and reproducible.{note}
-- **Licence**: {licence}; the phantoms and the code Apache-2.0.
+  the same recipe by steps, and reproducible.
+{note}- **Licence**: {licence}; the phantoms and the code Apache-2.0.
 
 ## Accuracy
 
@@ -159,7 +162,7 @@ def labelled_card(
         phantoms=own.phantom_count,
         beside=f"Beside it, on the same volumes: {', '.join(others)}.\n" if others else "",
         table=_table(measured, taught),
-        note=f" {note}" if note else "",
+        note=f"- **This run**: {note}\n" if note else "",
         starred="\\* Only phantoms taught this organ: no figure on people stands behind it.",
     )
 
