@@ -66,7 +66,9 @@ bench-gpu: ## On a machine with a GPU and torch: its tests, then seconds a stage
 	PYTHONPATH=service:tests$${PYTHONPATH:+:$$PYTHONPATH} python3 tests/gpu/bench_gpu.py
 e2e: .venv/.dev peers ## Run the end-to-end tests alone
 	$(PY) -m pytest -m e2e
-# torch by itself: its ordinary wheel brings gigabytes of CUDA. The lock leaves it and torchvision out.
+# torch by itself, where pip finds a CPU wheel: its ordinary one brings gigabytes of CUDA. The lock
+# leaves out torch and torchvision; it is what a passing environment held (pip freeze, then hashes by
+# `uv pip compile --no-deps`), for resolving nnunetv2 anew would want CUDA again.
 PARITY_TORCH ?= torch==2.13.0+cpu
 .venv-parity/.done: requirements-parity.lock pyproject.toml
 	$(PYTHON) -m venv .venv-parity

@@ -115,6 +115,7 @@ def with_models(settings: Settings, **changed: object) -> Settings:
 
 def _model_list(options: argparse.Namespace, settings: Settings) -> int:
     from viscera import models
+    from viscera.models.active import active_version
 
     names = models.package_names(settings.models.repo)
     for name in names:
@@ -123,10 +124,13 @@ def _model_list(options: argparse.Namespace, settings: Settings) -> int:
         except ServiceError as error:
             print(f"{name:<28}{error.reason}; `viscera model check {name}` says why")
             continue
-        default = "  (default)" if settings.models.default in (name, model.name) else ""
+        notes = ["default"] if settings.models.default in (name, model.name) else []
+        if active_version(model.folder.parent) == model.version:
+            notes.append("active")
+        note = f"  ({', '.join(notes)})" if notes else ""
         print(
             f"{name:<28}{model.grade:<15}{'+'.join(model.modalities):<7}"
-            f"{len(model.labels)} labels  {model.digest[:12]}{default}"
+            f"{len(model.labels)} labels  {model.digest[:12]}{note}"
         )
     return 0 if names else nothing(f"no model package in {settings.models.repo}")
 

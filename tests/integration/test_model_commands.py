@@ -144,6 +144,7 @@ def test_a_new_version_waits_until_it_is_activated(
         assert worker.serve("mine")[0].version == "1"
         status, said = viscera("model", "activate", "mine/2", "--unchecked")
         assert (status, said) == (0, "mine/2 serves as mine; it was not checked, as asked\n")
+        assert "(active)" in viscera("model", "list")[1].splitlines()[1]
         assert worker.serve("mine")[0].version == "2"  # the same worker, its next job
         assert worker.serve("mine/1")[0].version == "1"
         assert viscera("model", "rollback", "mine")[1] == "mine/1 serves as mine again\n"

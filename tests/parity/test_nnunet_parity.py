@@ -72,15 +72,15 @@ class Case:
 
 
 CASES = {
-    "isotropic, transposed": Case(stored=STORED),
+    "isotropic": Case(stored=STORED),
     "slices of 5 mm": Case(spacing_mm=(5.0, 1.6, 1.6)),  # more than three times: z apart
     "mirroring, two folds": Case(
         recipe=MIRRORED, folds=(0, 1), mirroring=True, spacing_mm=(3.0, 3.5, 3.5)
     ),
     "two folds": Case(folds=(0, 1), spacing_mm=(3.5, 3.0, 3.5)),
     "smaller than the patch": Case(keep=(slice(50, 80), slice(None), slice(None)), organs=3),
-    "residual, anisotropic": Case(recipe=RESIDUAL),
-    "two channels, masked": Case(recipe=TWO, spacing_mm=(3.5, 3.0, 3.5)),
+    "residual, transposed": Case(recipe=RESIDUAL),
+    "two channels, cropped": Case(recipe=TWO, spacing_mm=(3.5, 3.0, 3.5)),
 }
 
 
