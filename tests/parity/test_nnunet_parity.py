@@ -28,7 +28,7 @@ RESIDUAL = Recipe(
     orientation="LPS",
     features=6,
     memory_share=0.004,
-    steps=260,
+    steps=200,
 )
 MIRRORED = Recipe(
     name="mirrored",
