@@ -205,4 +205,5 @@ def test_senders_with_nagles_algorithm_do_not_wait_for_our_acknowledgement(runni
             began = time.monotonic()
             assert send_raw(assoc, "1.2.3", b"\xff" * 400) == [0xA900]  # before any disk
             seconds.append(time.monotonic() - began)
-    assert statistics.median(seconds) < 0.03
+    # Every one would wait; on a busy machine only the quickest say so.
+    assert statistics.quantiles(seconds, n=4)[0] < 0.03

@@ -149,7 +149,9 @@ def test_killed_at_random_times(tmp_path: Path) -> None:
         deadline_s = clock.monotonic() + 150
         while work.states() != Counter(done=jobs):
             assert clock.monotonic() < deadline_s, work.states()
-            clock.sleep(chance.uniform(0.3, 1.2))
+            clock.sleep(chance.uniform(0.1, 0.6))
+            while not (states := work.states())["running"] and states["queued"]:
+                clock.sleep(0.01)
             n = chance.randrange(3)
             workers[n].send_signal(signal.SIGKILL)
             kills += 1
