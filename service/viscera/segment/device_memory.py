@@ -8,7 +8,9 @@ import numpy as np
 from numba import cuda
 from numba.cuda.cudadrv.driver import CudaAPIError
 
+from viscera.domain.arrays import Logits, Tiles
 from viscera.errors import DeviceLost, DeviceMemoryFull
+from viscera.segment.engine import DeviceEngine
 
 _OUT_OF_MEMORY = 2  # cuda.h: CUDA_ERROR_OUT_OF_MEMORY
 
@@ -70,3 +72,13 @@ def faults_named() -> Iterator[None]:
         raise DeviceLost(
             f"the GPU failed: {error}; the worker starts anew, and tries its golden tile first"
         ) from error
+
+
+def answer(engine: DeviceEngine, tiles: Tiles) -> Logits:
+    """Take `tiles` up to an engine's own, run it, and bring the logits down; both on the host."""
+    with faults_named():
+        engine.tiles[: len(tiles)].copy_to_device(np.ascontiguousarray(tiles), stream=engine.stream)
+        engine.enqueue(len(tiles))
+        logits: Logits = engine.logits[: len(tiles)].copy_to_host(stream=engine.stream)
+        engine.stream.synchronize()
+    return logits

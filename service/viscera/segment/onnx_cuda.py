@@ -69,12 +69,7 @@ class OnnxCudaEngine:
         """Return the logits of `tiles`, both in host memory."""
         if self._session is None:
             raise ModelRefused("this engine is closed; start another one")
-        with device_memory.faults_named():
-            self.tiles[: len(tiles)].copy_to_device(np.ascontiguousarray(tiles), stream=self.stream)
-            self.enqueue(len(tiles))
-            logits: Logits = self.logits[: len(tiles)].copy_to_host(stream=self.stream)
-            self.stream.synchronize()
-        return logits
+        return device_memory.answer(self, tiles)
 
     def enqueue(self, count: int) -> None:
         """Put the network on `stream`: the first `count` of `tiles` to those of `logits`.
