@@ -14,7 +14,8 @@ from pydantic.fields import FieldInfo
 
 from viscera import errors, metrics, supervise
 from viscera.api.gather import ROLE_UP
-from viscera.config import Settings, as_toml
+from viscera.config import Settings
+from viscera.config_text import as_toml
 from viscera.domain.jobs import JobState
 from viscera.domain.results import FlagKind
 from viscera.measure.ranges import volume_table

@@ -5,13 +5,14 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
 
-from viscera import __version__, cli_models, log
-from viscera.cli_models import nothing, with_models
-from viscera.config import LogSettings, Settings, describe_settings, load_settings
+from viscera import __version__, cli_jobs, cli_models, log
+from viscera.cli_models import with_models
+from viscera.cli_parts import Commands, nothing, whole
+from viscera.config import LogSettings, Settings, load_settings
+from viscera.config_text import describe_settings
 from viscera.domain.models import Profile
-from viscera.errors import InvalidRequest, ModelNotFound, ServiceError
+from viscera.errors import ModelNotFound, ServiceError
 
 _CONFIG_PLACES = (Path("viscera.toml"), Path("/etc/viscera/viscera.toml"))
 
@@ -60,13 +61,6 @@ def _default_config() -> Path | None:
     return next((place for place in _CONFIG_PLACES if place.is_file()), None)
 
 
-def _whole(text: str) -> int:
-    """Read an option's number; argparse tells the user in these words."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
-    return int(text)
-
-
 def _millimetres(text: str) -> float:
     try:
         number = float(text)
@@ -92,17 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     _add_phantom(commands)
     cli_models.add(commands)
-    _add_jobs(commands)
+    cli_jobs.add(commands)
     _add_pull(commands)
     _add_config(commands)
     return parser
 
 
-# Generic in type stubs only, hence a string.
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-
-def _add_service_commands(commands: _Commands) -> None:
+def _add_service_commands(commands: Commands) -> None:
     serve = commands.add_parser("serve", help="run every role on this machine")
     serve.set_defaults(command=_serve)
     helps = {
@@ -120,7 +110,7 @@ def _add_service_commands(commands: _Commands) -> None:
         one.set_defaults(command=_receive if role == "receive" else _role, role=role)
 
 
-def _add_segment(commands: _Commands) -> None:
+def _add_segment(commands: Commands) -> None:
     segment = commands.add_parser(
         "segment",
         help="segment a DICOM folder, NIfTI, NRRD or MHA without a service",
@@ -146,7 +136,7 @@ def _add_segment(commands: _Commands) -> None:
     segment.set_defaults(command=_segment)
 
 
-def _add_evaluate(commands: _Commands) -> None:
+def _add_evaluate(commands: Commands) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="compare label maps with a reference: Dice and surface distance for each organ",
@@ -176,48 +166,16 @@ def _add_evaluate(commands: _Commands) -> None:
     evaluate.set_defaults(command=_evaluate)
 
 
-def _add_phantom(commands: _Commands) -> None:
+def _add_phantom(commands: Commands) -> None:
     phantom = commands.add_parser(
         "phantom", help="write a synthetic torso CT series with known organs"
     )
     phantom.add_argument("--out", type=Path, required=True, metavar="DIR", help="where slices go")
-    phantom.add_argument("--seed", type=_whole, default=7, help="which body (default: 7)")
+    phantom.add_argument("--seed", type=whole, default=7, help="which body (default: 7)")
     phantom.set_defaults(command=_phantom)
 
 
-def _add_jobs(commands: _Commands) -> None:
-    jobs = commands.add_parser("jobs", help="look at jobs, or run one again")
-    actions = jobs.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="newest first")
-    listing.add_argument("--limit", type=_whole, default=50, help="how many (default: 50)")
-    listing.add_argument(
-        "--state", action="append", default=[], metavar="STATE", help="only these; may repeat"
-    )
-    listing.set_defaults(command=_jobs_list)
-    show = actions.add_parser("show", help="one job with its results and deliveries")
-    show.add_argument("job_id", metavar="JOB")
-    show.set_defaults(command=_jobs_show)
-    retry = actions.add_parser("retry", help="queue a refused, failed or cancelled job again")
-    retry.add_argument("job_id", metavar="JOB")
-    retry.set_defaults(command=_jobs_retry)
-    deliver = actions.add_parser(
-        "deliver",
-        help="send a done job's result again",
-        description="Sends what was barred, failed or delivered before once more, by the settings "
-        "of today. A result that the verdict withheld goes too: look at it first.",
-    )
-    deliver.add_argument("job_id", metavar="JOB")
-    deliver.add_argument("--to", default="", metavar="NAME", help="one destination; default: all")
-    deliver.set_defaults(command=_jobs_deliver)
-    why = commands.add_parser("why", help="what became of a series, and because of what")
-    why.add_argument(
-        "series_uid", nargs="?", default="", metavar="SERIES_UID", help="default: the latest series"
-    )
-    why.add_argument("--limit", type=_whole, default=20, help="how many (default: 20)")
-    why.set_defaults(command=_why)
-
-
-def _add_pull(commands: _Commands) -> None:
+def _add_pull(commands: Commands) -> None:
     pull = commands.add_parser(
         "pull",
         help="have a PACS send a study to our listener",
@@ -231,7 +189,7 @@ def _add_pull(commands: _Commands) -> None:
     pull.set_defaults(command=_pull)
 
 
-def _add_config(commands: _Commands) -> None:
+def _add_config(commands: Commands) -> None:
     config = commands.add_parser("config", help="check or show the settings")
     actions = config.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="exit 0 if the settings and models are usable")
@@ -321,80 +279,6 @@ def _phantom(options: argparse.Namespace, settings: Settings) -> int:
         print(f"{organ:<22}{millilitres:>9.1f} mL")
     print(f"{len(paths)} slices in {options.out}")
     return 0
-
-
-def _jobs_list(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera.domain.jobs import JobState
-    from viscera.roles.parts import opened_store
-
-    try:
-        states = [JobState(state) for state in options.state]
-    except ValueError as error:
-        raise InvalidRequest(f"{error}; there are {', '.join(JobState)}") from error
-    with opened_store(settings) as store:
-        jobs = store.list_jobs(states=states, limit=options.limit)
-    for job in jobs:
-        note = job.error_reason or (job.verdict.decision if job.verdict else job.stage)
-        when = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
-        print(f"{job.id}  {when}  {job.state:<11}{job.model:<24}{note}")
-    return 0 if jobs else nothing("no such job in the job store" if states else "no job yet")
-
-
-def _jobs_show(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera.jobs.text import describe_job
-    from viscera.roles.parts import opened_store
-
-    with opened_store(settings) as store:
-        job = store.get_job(options.job_id)
-        for line in describe_job(job, store.deliveries(job.id)):
-            print(line)
-    return 0
-
-
-def _jobs_retry(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera.roles.parts import opened_store
-
-    with opened_store(settings) as store:
-        print(f"{options.job_id} is {store.retry(options.job_id).state}")
-    return 0
-
-
-def _jobs_deliver(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera import models
-    from viscera.deliver.routes import addresses_of
-    from viscera.domain.results import Decision, Verdict
-    from viscera.jobs.text import describe_delivery
-    from viscera.roles.parts import opened_store
-
-    with opened_store(settings) as store:
-        job = store.get_job(options.job_id)
-        grade = models.load_model(settings.models.repo, job.model).grade
-        addresses = [
-            one
-            for one in addresses_of(job, grade, Verdict(Decision.DELIVER), settings.deliver)
-            if options.to in ("", one.destination)
-        ]
-        if not addresses:
-            where = options.to or "any of deliver.destinations"
-            raise InvalidRequest(f"results from {job.principal} are not meant for {where}")
-        for one in store.deliver_again(job.id, addresses):
-            print(describe_delivery(one))
-    return 1 if all(one.barred for one in addresses) else 0
-
-
-def _why(options: argparse.Namespace, settings: Settings) -> int:
-    from viscera.jobs.text import describe_submission
-    from viscera.roles.parts import opened_store
-
-    with opened_store(settings) as store:
-        found = store.why(options.series_uid, options.limit)
-    for submission, choices, refusal in found:
-        for line in describe_submission(submission, choices, refusal):
-            print(line)
-    if found:
-        return 0
-    named = f"no instance of series {options.series_uid} was received"
-    return nothing(named if options.series_uid else "no series was received yet")
 
 
 def _pull(options: argparse.Namespace, settings: Settings) -> int:

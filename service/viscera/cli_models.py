@@ -1,18 +1,14 @@
 """`viscera model ...`: what the command line does with the model repository."""
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TypeAlias
 
+from viscera.cli_parts import Commands, nothing
 from viscera.config import Settings
 from viscera.errors import ServiceError
 
-# Generic in type stubs only, hence a string.
-_Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-
-def add(commands: _Commands) -> None:
+def add(commands: Commands) -> None:
     """Add them to the parser."""
     model = commands.add_parser("model", help="look at models, bring them in, put them in force")
     actions = model.add_subparsers(required=True, metavar="ACTION")
@@ -41,7 +37,7 @@ def add(commands: _Commands) -> None:
     _add_import(actions)
 
 
-def _add_import(actions: _Commands) -> None:
+def _add_import(actions: Commands) -> None:
     importing = actions.add_parser("import", help="make a package of another program's network")
     kinds = importing.add_subparsers(required=True, metavar="KIND")
     nnunet = kinds.add_parser(
@@ -96,12 +92,6 @@ def _add_import(actions: _Commands) -> None:
     )
     onnx.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
     onnx.set_defaults(command=_model_import_onnx)
-
-
-def nothing(text: str) -> int:
-    """Say that there is nothing to show: status 1, as grep has it."""
-    print(text, file=sys.stderr)
-    return 1
 
 
 def with_models(settings: Settings, **changed: object) -> Settings:

@@ -1,10 +1,9 @@
 """One tree of settings: a TOML file, then `VISCERA_SECTION__KEY` from the environment over it.
 
-`cli.py` reads it once and hands each room its section. `viscera config show` prints it.
+`cli.py` reads it once and hands each room its section; `config_text.py` prints it.
 """
 
 import ipaddress
-import json
 import os
 import re
 import tomllib
@@ -455,42 +454,3 @@ def _nearest(location: tuple[int | str, ...]) -> str:
         known = dict(section.model_fields)
     matches = get_close_matches(str(location[-1]), known, n=1)
     return f", did you mean {matches[0]}?" if matches else ""
-
-
-def describe_settings(settings: Settings) -> str:
-    """Return every setting in force as TOML, its meaning as a comment.
-
-    What has no value, and what is secret, is a comment as well: `load_settings` takes the text.
-    """
-    lines: list[str] = []
-    for name in Settings.model_fields:
-        section = getattr(settings, name)
-        lines += [f"# {(type(section).__doc__ or '').strip()}", f"[{name}]"]
-        for key, field in type(section).model_fields.items():
-            value = getattr(section, key)
-            if isinstance(value, SecretStr) and value == field.default:
-                value = value.get_secret_value()
-            mark = "# " if value is None or isinstance(value, SecretStr) else ""
-            lines.append(f"{mark}{key} = {as_toml(value) or ''}  # {field.description}")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def as_toml(value: object) -> str | None:
-    """Return one value as TOML; None where TOML has no word for it."""
-    match value:
-        case None:
-            return None
-        case bool():
-            return str(value).lower()
-        case int() | float():
-            return repr(value)
-        case SecretStr():
-            return f'"{value}"'
-        case tuple():
-            return f"[{', '.join(as_toml(item) or '' for item in value)}]"
-        case BaseModel():
-            shown = ((key, as_toml(getattr(value, key))) for key in type(value).model_fields)
-            return "{ " + ", ".join(f"{k} = {v}" for k, v in shown if v is not None) + " }"
-        case _:
-            return json.dumps(str(value), ensure_ascii=False)

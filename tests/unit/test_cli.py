@@ -14,7 +14,8 @@ import store_rows
 from band import write_band_package
 from synthetic import Slices, write_series
 from viscera import cli, log, segment
-from viscera.config import describe_settings, load_settings
+from viscera.config import load_settings
+from viscera.config_text import describe_settings
 from viscera.domain.jobs import Choice, Job
 
 ROOT = Path(__file__).parents[2]
