@@ -9,14 +9,14 @@ export TCP_NODELAY := 1
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-.venv/.runtime: requirements.lock pyproject.toml
+.venv/.runtime: deploy/locks/requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r deploy/locks/requirements.lock
 	$(PY) -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 
-.venv/.dev: requirements-dev.lock .venv/.runtime
-	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+.venv/.dev: deploy/locks/requirements-dev.lock .venv/.runtime
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r deploy/locks/requirements-dev.lock
 	touch $@
 
 setup: .venv/.runtime ## Make .venv with what the service needs
@@ -35,7 +35,7 @@ format: .venv/.dev ## Format the code
 lock: ## Pin every dependency again (needs uv)
 	for variant in "-:cpu openvino" "-gpu:gpu" "-dev:cpu openvino dev" "-bench:cpu openvino dev bench"; do \
 	  extras=$$(for e in $${variant#*:}; do printf -- "--extra %s " $$e; done); name=$${variant%%:*}; \
-	  uv pip compile pyproject.toml --python-version 3.11 $$extras --generate-hashes --no-annotate --no-header -q -o requirements$${name%-}.lock; done
+	  uv pip compile pyproject.toml --python-version 3.11 $$extras --generate-hashes --no-annotate --no-header -q -o deploy/locks/requirements$${name%-}.lock; done
 proto: .venv/.dev ## Generate service/viscera/api/v1 from proto/
 	$(PY) -m grpc_tools.protoc -Iviscera/api/v1=proto/viscera/v1 --python_out=service --pyi_out=service --grpc_python_out=service viscera/api/v1/viscera.proto
 docs: .venv/.dev ## Write the pages of docs/ that come from the code
@@ -44,8 +44,8 @@ oddities: .venv/.dev ## Write docs/oddities.md: odd series in Viscera and in thr
 	PYTHONPATH=tests $(PY) -m oddities.table
 demo: setup ## Push a phantom through the service; results in demo-out/
 	$(PY) deploy/demo/run.py
-.venv/.bench: requirements-bench.lock .venv/.dev
-	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.lock
+.venv/.bench: deploy/locks/requirements-bench.lock .venv/.dev
+	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r deploy/locks/requirements-bench.lock
 	touch $@
 bench: .venv/.bench peers ## Time ourselves beside peers; writes bench.json
 	$(PY) tests/bench/run.py
@@ -70,10 +70,10 @@ e2e: .venv/.dev peers ## Run the end-to-end tests alone
 # leaves out torch and torchvision; it is what a passing environment held (pip freeze, then hashes by
 # `uv pip compile --no-deps`), for resolving nnunetv2 anew would want CUDA again.
 PARITY_TORCH ?= torch==2.13.0+cpu
-.venv-parity/.done: requirements-parity.lock pyproject.toml
+.venv-parity/.done: deploy/locks/requirements-parity.lock pyproject.toml
 	$(PYTHON) -m venv .venv-parity
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps "$(PARITY_TORCH)"
-	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r requirements-parity.lock
+	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r deploy/locks/requirements-parity.lock
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
 test-parity: .venv-parity/.done ## Compare imported models with nnU-Net itself (trains small networks; many minutes)

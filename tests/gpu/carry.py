@@ -19,7 +19,7 @@ PIECE = 50 * 2**20
 
 # What viscera imports on its way to an engine and that machine's Python 3.12 lacks; the lock says
 # which versions go together.
-LOCK = Path("requirements-gpu.lock")
+LOCK = Path("deploy/locks/requirements-gpu.lock")
 NEEDS = (
     *("annotated-types", "jaxtyping", "nvidia-nvvm", "pydantic", "pydantic-core"),
     *("pydantic-settings", "python-dotenv", "structlog", "typing-inspection", "wadler-lindig"),
