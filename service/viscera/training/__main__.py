@@ -25,8 +25,8 @@ def main() -> None:
     pool = arguments.out / f"pool-{recipe.name}-{recipe.seed}"
     fill_pool(pool, recipe, arguments.data, arguments.threads)
     fit = Fit(recipe, arguments.out)
-    if arguments.resume:
-        fit.resume()
+    if not (arguments.resume and fit.resume()) and arguments.start:
+        fit.start(arguments.start)
     checks = Patches(pool, recipe, validation(recipe)).fixed(recipe.seed)
     patches = Patches(pool, recipe, training(recipe))
     fit.run(patches, checks, steps=arguments.steps, minutes=arguments.minutes)
@@ -55,6 +55,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="processes that draw volumes")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/state.pt")
+    parser.add_argument("--start", type=Path, help="package whose weights come first: NAME/VERSION")
+    parser.add_argument("--learning-rate", type=float, help="at its highest; lower with --start")
     parser.add_argument("--pool", type=int, help="volumes to draw, instead of the recipe's number")
     parser.add_argument("--batch", type=int, help="patches a step: a GPU takes more than two")
     parser.add_argument("--repo", type=Path, help="model repository that gets the package")
@@ -70,6 +72,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         seed=arguments.seed,
         pool=arguments.pool or recipe.pool,
         batch=arguments.batch or recipe.batch,
+        learning_rate=arguments.learning_rate or recipe.learning_rate,
     )
 
 

@@ -20,6 +20,7 @@ from viscera.training.loss import allowed_of, loss_of
 from viscera.training.network import UNet
 from viscera.training.pool import Patch, Patches
 from viscera.training.recipe import Recipe
+from viscera.training.start import load_weights
 
 log = logs.get(__name__)
 
@@ -61,6 +62,11 @@ class Fit:
         for own, shared in zip(replica.parameters(), self.network.parameters(), strict=True):
             own.data = shared.data
         return replica
+
+    def start(self, package: Path) -> None:
+        """Begin with the weights of `package`: see `load_weights`."""
+        load_weights(self.network, package)
+        self.averaged.load_state_dict(self.network.state_dict())
 
     def resume(self) -> bool:
         """Go on from the state on disk; False where there is none."""

@@ -5,6 +5,9 @@ import numpy as np
 from viscera.training.noise import blur, smooth_noise
 
 _AIR_HU = -1000
+_SCAN_MM, _SLAB_MM = (60.0, 320.0), (20.0, 70.0)
+"""How high shortened scans are; a slab is far lower than a patch, the rest of which is padding."""
+_SLABS = 0.3
 
 
 def surround(hu: np.ndarray, structures: np.ndarray, rng: np.random.Generator) -> None:
@@ -63,7 +66,8 @@ def view(
     """Return what a scan shows of the body: often not its ends, at times not its sides."""
     slices, rows, columns = hu.shape
     if rng.random() < 0.5:
-        length = min(round(rng.uniform(60, 320) / spacing_mm), slices)
+        shortest, longest = _SLAB_MM if rng.random() < _SLABS else _SCAN_MM
+        length = min(round(rng.uniform(shortest, longest) / spacing_mm), slices)
         start = rng.integers(0, slices - length + 1)
         hu, structures = hu[start : start + length], structures[start : start + length]
     if rng.random() < 0.25:

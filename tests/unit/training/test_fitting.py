@@ -8,6 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `train` is not installed")
 
+from viscera.errors import ModelRefused  # noqa: E402
+from viscera.training.export import export_onnx  # noqa: E402
 from viscera.training.fit import Fit  # noqa: E402
 from viscera.training.labelled import UNSURE  # noqa: E402
 from viscera.training.loss import allowed_of, loss_of  # noqa: E402
@@ -65,3 +67,20 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_was_not(tmp_path: Path) -> None
     assert again.step == 6
     for one, other in zip(whole.averaged.parameters(), again.averaged.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_package_s_weights_are_where_training_goes_on(tmp_path: Path) -> None:
+    taught = Fit(TINY, tmp_path)
+    (tmp_path / "model.onnx").write_bytes(export_onnx(taught.network, TINY))
+    fresh = Fit(replace(TINY, seed=2), tmp_path)
+    fresh.start(tmp_path)
+    image = torch.randn(1, 1, 8, 8, 8)
+    for network in (fresh.network, fresh.averaged):
+        assert torch.equal(network.eval()(image), taught.network.eval()(image))
+
+
+def test_weights_of_another_recipe_are_refused(tmp_path: Path) -> None:
+    wide = replace(TINY, channels=(4, 8))
+    (tmp_path / "model.onnx").write_bytes(export_onnx(Fit(wide, tmp_path).network, wide))
+    with pytest.raises(ModelRefused, match="not the recipe's"):
+        Fit(TINY, tmp_path).start(tmp_path)
