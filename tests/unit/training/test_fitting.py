@@ -71,6 +71,8 @@ def test_a_run_that_was_cut_off_goes_on_as_if_it_was_not(tmp_path: Path) -> None
 
 def test_a_package_s_weights_are_where_training_goes_on(tmp_path: Path) -> None:
     taught = Fit(TINY, tmp_path)
+    for weights in taught.network.parameters():  # the exporter writes equal ones only once
+        torch.nn.init.normal_(weights)
     (tmp_path / "model.onnx").write_bytes(export_onnx(taught.network, TINY))
     fresh = Fit(replace(TINY, seed=2), tmp_path)
     fresh.start(tmp_path)
