@@ -37,6 +37,7 @@ def main() -> None:
             known=open_folder(arguments.data) if recipe.phantoms < 1 else None,
             held_out=open_folder(arguments.held_out) if arguments.held_out else None,
             kinds=kinds(pool, training(recipe)),
+            started_from=fit.started_from,
             note=arguments.note,
         )
         onnx = export_onnx(fit.averaged.cpu(), recipe)

@@ -69,9 +69,9 @@ start, not a tool.
   tables, arms. A scan that ends in the liver gets a drawn dome. No mirroring.
 - **Organs that no person taught**: {unlabelled}. Only phantoms show them; on
   patients expect nothing of them.
-- **Training**: {steps} steps of {batch} patches; the rate followed the clock.
-  `python -m viscera.training --recipe reference --data FOLDER --seed {seed} --steps {steps}` is
-  the same recipe by steps, and reproducible.
+- **Training**: {steps} steps of {batch} patches{after}; the rate followed the clock. By steps,
+  the recipe is reproducible: `python -m viscera.training --recipe reference --data FOLDER
+  --seed {seed} --steps {steps} --learning-rate {rate:g}{start}`.
 {note}- **Licence**: {licence}; the phantoms and the code Apache-2.0.
 
 ## Accuracy
@@ -132,6 +132,7 @@ def labelled_card(
     *,
     known: Folder,
     kinds: str,
+    started_from: str,
     note: str,
     measured: dict[str, Measured],
 ) -> str:
@@ -143,6 +144,8 @@ def labelled_card(
         What was trained on.
     kinds
         How many volumes of each kind the pool held.
+    started_from
+        The package whose weights came first; may be empty.
     note
         What else is to be said about the run; may be empty.
     measured
@@ -158,6 +161,9 @@ def labelled_card(
         description=known.description or "see their folder",
         licence=known.licence,
         kinds=kinds,
+        rate=recipe.learning_rate,
+        after=f", which began with the weights of {started_from}" if started_from else "",
+        start=" --start PACKAGE" if started_from else "",
         unlabelled=", ".join(name for name in VALUES if name not in taught) or "none",
         phantoms=own.phantom_count,
         beside=f"Beside it, on the same volumes: {', '.join(others)}.\n" if others else "",

@@ -53,7 +53,7 @@ class Fit:
         self._replicas = [self._replica() for _ in range(lanes)]
         self._threads = ThreadPoolExecutor(lanes)
         self._rng = np.random.default_rng(recipe.seed)
-        self.step, self.elapsed_s = 0, 0.0
+        self.step, self.elapsed_s, self.started_from = 0, 0.0, ""
         self.curves = Curves(folder)
 
     def _replica(self) -> UNet:
@@ -65,7 +65,7 @@ class Fit:
 
     def start(self, package: Path) -> None:
         """Begin with the weights of `package`: see `load_weights`."""
-        load_weights(self.network, package)
+        self.started_from = load_weights(self.network, package)
         self.averaged.load_state_dict(self.network.state_dict())
 
     def resume(self) -> bool:
@@ -78,6 +78,7 @@ class Fit:
         self._optimiser.load_state_dict(state["optimiser"])
         self._rng.bit_generator.state = json.loads(state["rng"])
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        self.started_from = state["started_from"]
         self.curves.resume(self.step)
         return True
 
@@ -91,6 +92,7 @@ class Fit:
             "rng": json.dumps(self._rng.bit_generator.state),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
+            "started_from": self.started_from,
             "recipe": json.dumps(asdict(self._recipe)),
         }
         torch.save(state, part)

@@ -36,6 +36,8 @@ class Training:
         none.
     kinds
         How many volumes of each kind the pool held.
+    started_from
+        The package whose weights came first, and its digest; empty where none did.
     note
         What else the card must say about this run.
     """
@@ -45,6 +47,7 @@ class Training:
     known: Folder | None = None
     held_out: Folder | None = None
     kinds: str = ""
+    started_from: str = ""
     note: str = ""
 
 
@@ -94,6 +97,7 @@ def _of_labelled(draft: Model, training: Training, repo: Path) -> tuple[str, str
         draft.onnx.stat().st_size,
         known=training.known,
         kinds=training.kinds,
+        started_from=training.started_from,
         note=training.note,
         measured=measured,
     )

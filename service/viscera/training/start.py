@@ -1,5 +1,6 @@
 """Go on from a package's weights: to add volumes of one's own, or another pool of bodies."""
 
+import hashlib
 from pathlib import Path
 
 import onnx
@@ -13,8 +14,13 @@ _NOT_EXPORTED = ("half_head.",)
 """Only training has it, so it starts anew."""
 
 
-def load_weights(network: UNet, package: Path) -> None:
+def load_weights(network: UNet, package: Path) -> str:
     """Give `network` the weights of ``package/model.onnx``, whose names are torch's.
+
+    Returns
+    -------
+    str
+        Which weights these were, for the card: folders and digest.
 
     Raises
     ------
@@ -24,7 +30,9 @@ def load_weights(network: UNet, package: Path) -> None:
     file = package / "model.onnx"
     if not file.is_file():
         raise ModelRefused(f"{package} holds no model.onnx; name a folder such as NAME/VERSION")
-    found = {one.name: numpy_helper.to_array(one) for one in onnx.load(file).graph.initializer}
+    content = file.read_bytes()
+    initializers = onnx.load_from_string(content).graph.initializer
+    found = {one.name: numpy_helper.to_array(one) for one in initializers}
     wanted = {
         name: tuple(value.shape)
         for name, value in network.state_dict().items()
@@ -34,3 +42,5 @@ def load_weights(network: UNet, package: Path) -> None:
         raise ModelRefused(f"the network of {package} is not the recipe's: start without it")
     weights = {name: torch.from_numpy(array.copy()) for name, array in found.items()}
     network.load_state_dict(weights, strict=False)
+    digest = hashlib.sha256(content).hexdigest()
+    return f"{'/'.join(package.resolve().parts[-2:])} (sha256 {digest[:16]})"

@@ -112,6 +112,7 @@ def test_the_card_says_which_organs_no_person_taught(tmp_path: Path) -> None:
         2_000_000,
         known=open_folder(tmp_path),
         kinds="3 real",
+        started_from="former/1 (sha256 0123)",
         note="It was warm.",
         measured={REFERENCE.name: own, "abdomen15-phantom": other},
     )
@@ -121,5 +122,12 @@ def test_the_card_says_which_organs_no_person_taught(tmp_path: Path) -> None:
     assert [cell.strip() for cell in rows["liver"]] == ["0.80", "0.10", "0.90", "0.95"]
     assert [cell.strip() for cell in rows["spleen \\*"]] == ["–", "–", "0.50", "–"]
     assert [cell.strip(" *") for cell in rows["**mean**"]] == ["0.80", "0.10", "0.70", "0.95"]
-    for said in ("one person", "CC BY 4.0", "NOT FOR CLINICAL USE", "It was warm.", "esophagus, "):
+    for said in (
+        "one person",
+        "CC BY 4.0",
+        "NOT FOR CLINICAL USE",
+        "It was warm.",
+        "esophagus, ",
+        "former/1 (",
+    ):
         assert said in text
