@@ -20,15 +20,21 @@ from pynetdicom import AE
 
 from viscera import __version__, encode, errors, measure, models, phantom, series
 from viscera.config import DicomSettings, SeriesSettings, Settings
-from viscera.deliver import answers
+from viscera.deliver import answers, event_report
 from viscera.deliver import dicom as deliver_dicom
+from viscera.deliver.commitment import _REQUEST
 from viscera.domain.organs import AMOS
 from viscera.domain.results import Decision, Verdict
 from viscera.domain.sources import MODALITIES
 from viscera.encode.inherited import PATIENT, STUDY
 from viscera.encode.sources import CHARACTER_SET
 from viscera.files.part10 import DEFLATED
-from viscera.receive.classes import KINDS, TRANSFER_SYNTAXES
+from viscera.receive.classes import (
+    COMMITMENT,
+    COMMITMENT_TRANSFER_SYNTAXES,
+    KINDS,
+    TRANSFER_SYNTAXES,
+)
 from viscera.receive.pull import FIND, MOVE
 from viscera.receive.tls import _TLS12_SUITES
 from viscera.statuses import outward
@@ -46,6 +52,16 @@ _TAKEN = (
     errors.SpoolFull,
 )
 """What a C-STORE may be answered with besides success."""
+
+_REPORTED = {
+    event_report.TAKEN: "The report is durable; a repeated one too.",
+    event_report.NO_SUCH_EVENT: "Another event type than 1 or 2.",
+    event_report.INVALID_ARGUMENT: "A transaction that was not asked for, or no report at all.",
+    event_report.NO_SUCH_CLASS: "It came in a presentation context of another SOP class.",
+    event_report.NO_ROOM: "The disk is full; report again.",
+    event_report.FAILED: "Viscera's own fault, or a data set that cannot be read.",
+}
+"""What an N-EVENT-REPORT may be answered with."""
 
 _SHARED = {"FrameOfReferenceUID", "Rows", "Columns"}
 """Where results lie on their source: said of the source only if the value is its own."""
@@ -84,7 +100,7 @@ send a study (`viscera pull`).
     for uid in _sent():
         yield _row(UID(uid).name, "yes", "no")
     yield _row("what is accepted and dropped: see 4.2.1.3", "no", "yes, nothing is kept")
-    for uid in (FIND, MOVE):
+    for uid in (COMMITMENT, FIND, MOVE):
         yield _row(UID(uid).name, "yes", "no")
     yield """
 Media interchange and print are not supported. No private SOP class, transfer syntax or
@@ -115,14 +131,15 @@ def _networking() -> Iterator[str]:
 STORAGE-SCP takes instances from the peers in the settings; each is on disk, synced, before it is
 answered. When a series is complete its volumes are segmented, and STORAGE-SCU sends the results to
 the destinations in the settings. Each of the two has an AE title, by default `{dicom.ae_title}`
-for both. They need not run at the same time, and neither waits for the other.
+for both. They need not run at the same time, and neither waits for the other. Where a destination
+is asked for storage commitment, its reports come to STORAGE-SCP or to STORAGE-SCU.
 
 ### 4.2 AE specifications
 
 Both entities: application context 1.2.840.10008.3.1.1.1; no asynchronous operations window; no
-extended negotiation; implementation class UID {entity.implementation_class_uid}, implementation
-version name {entity.implementation_version_name}; files that Viscera writes name an implementation
-class UID of Viscera's own.
+extended negotiation but role selection for storage commitment; implementation class UID
+{entity.implementation_class_uid}, implementation version name {entity.implementation_version_name};
+files that Viscera writes name an implementation class UID of Viscera's own.
 """
 
 
@@ -183,6 +200,18 @@ success. C-ECHO is answered with success.
         yield _row(f"`0x{outward(error()).dimse:04X}`", f"`{error.__name__}`", meaning)
     other = outward(errors.ServiceError()).dimse
     yield _row(f"`0x{other:04X}`", "any other", "Viscera's own fault; its log says more.")
+    yield f"""
+##### 4.2.1.5 Reports on storage commitment
+
+Any peer in the settings may propose
+{UID(COMMITMENT).name} ({COMMITMENT}) with
+{" or ".join(UID(uid).name for uid in COMMITMENT_TRANSFER_SYNTAXES)}, and the role of provider for
+itself; a peer that proposes no role is taken for the provider too. N-EVENT-REPORT is answered as
+below. N-ACTION is not supported, and answered with `0x0110`.
+"""
+    yield from _table("status", "meaning")
+    for status, text in _REPORTED.items():
+        yield _row(f"`0x{status:04X}`", text)
     yield ""
 
 
@@ -216,6 +245,27 @@ serves reports of older and later versions.
         "failed: the same object would be refused again; an operator may try again",
     )
     yield _row("any other, or none", "tried again")
+    yield f"""
+##### 4.2.2.4 Conformance of the Storage Commitment service
+
+For a destination whose `commitment` is `offered` or `required`, it opens an association of its own
+after each stored object, proposes
+{UID(COMMITMENT).name} ({COMMITMENT}) with
+{" or ".join(UID(uid).name for uid in COMMITMENT_TRANSFER_SYNTAXES)}, and sends N-ACTION
+(type {_REQUEST}) with a new Transaction UID and one item of Referenced SOP Sequence. Any status but
+`0x0000` is tried again. It waits up to two seconds for N-EVENT-REPORT on that association and
+releases it; later reports are taken by STORAGE-SCP (4.2.1.5).
+"""
+    yield from _table("report", "behaviour")
+    yield _row("the object in Referenced SOP Sequence", "delivered, whichever request it answers")
+    yield _row(
+        "the object in Failed SOP Sequence, or in none",
+        "stored and asked for again, whatever the reason, unless a later request is open",
+    )
+    yield _row(
+        "none for `commitment_timeout_s`",
+        "asked for again with a new Transaction UID; the pauses double up to a day",
+    )
     yield ""
 
 

@@ -196,6 +196,7 @@ def _labels() -> dict[str, str]:
         "`end`": words(metrics.ASSOCIATION_ENDS),
         "`file`": "`tls_certificate`, `tls_client_ca` of `[dicom]`",
         "`outcome` of deliveries": words(metrics.DELIVERY_OUTCOMES),
+        "`outcome` of commitments": words(metrics.COMMITMENT_OUTCOMES),
         "`reason`": "an error of [errors.md](errors.md); empty unless rejected",
         "`modality`": "`CT`, `MR`",
         "`flag`": words(tuple(FlagKind)),

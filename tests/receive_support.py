@@ -14,8 +14,10 @@ from pynetdicom import AE, Association
 
 from peers import wait_for
 from viscera.config import DicomSettings, Peer
+from viscera.deliver import ReportScp
 from viscera.domain.sources import Arrival
 from viscera.errors import StoreUnavailable
+from viscera.jobs.reports import ReportFiles
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
 from viscera.receive import Indexer, Listener
@@ -103,6 +105,7 @@ def receiver(
     max_pending: int = 1000,
     store: FakeStore | None = None,
     transfer_syntaxes: tuple[str, ...] = TRANSFER_SYNTAXES,
+    reports: ReportFiles | None = None,
     **settings: object,
 ) -> Iterator[Receiver]:
     """Run a listener on loopback; `settings` are those of `DicomSettings`."""
@@ -110,7 +113,8 @@ def receiver(
     store, metrics = store or FakeStore(), Metrics()
     index = Indexer(store, spool, max_pending=max_pending)
     dicom = DicomSettings(**{"host": "127.0.0.1", "port": 0, "peers": (PACS,), **settings})
-    listener = Listener(dicom, spool, index, metrics, transfer_syntaxes)
+    report = ReportScp(reports, metrics).answer if reports is not None else None
+    listener = Listener(dicom, spool, index, metrics, transfer_syntaxes, report=report)
     index.start()
     listener.start()
     try:

@@ -289,6 +289,18 @@ class Destination(_Section):
     timeout_s: float = Field(
         30.0, gt=0, description="dicom: for connection, association and answers."
     )
+    commitment: Literal["off", "offered", "required"] = Field(
+        "off",
+        description="dicom: whether a result counts as delivered only once storage commitment is "
+        "reported to our listener: never, where the PACS offers it, or always. The PACS must know "
+        "our AE title, address and port, and be one of `dicom.peers`.",
+    )
+    commitment_timeout_s: float = Field(
+        3600.0,
+        gt=0,
+        description="dicom: time without a report after which commitment is asked for again; "
+        "doubles up to a day.",
+    )
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:

@@ -53,6 +53,18 @@ ASSOCIATION_ENDS = (
     "broken",
 )
 DELIVERY_OUTCOMES = ("delivered", "postponed", "failed")
+COMMITMENT_OUTCOMES = (
+    # Requests
+    "asked",
+    "not_offered",
+    "refused",
+    "silent",
+    # Reports
+    "committed",
+    "not_committed",
+    "unknown_transaction",
+    "invalid",
+)
 
 
 class Metrics:
@@ -110,6 +122,12 @@ class Metrics:
         self.deliveries = Counter(
             "viscera_deliveries_total",
             "Attempts to deliver one object, by outcome.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        self.commitments = Counter(
+            "viscera_commitments_total",
+            "Requests for storage commitment and reports on them, by outcome.",
             ("outcome",),
             registry=self.registry,
         )

@@ -623,6 +623,76 @@ def test_a_stale_deliverer_writes_nothing(store: SqlJobStore, time: Time) -> Non
             write()
 
 
+def test_an_object_that_awaits_commitment_is_claimed_for_nothing_else(
+    store: SqlJobStore, time: Time
+) -> None:
+    submit(store, time, "k")
+    _, job = finish(store)
+    claim, _ = _must(store.claim_delivery("d"))
+    store.stored(claim, "2.25.1", time.wall + timedelta(seconds=60))
+    with pytest.raises(LeaseLost):  # the report may come now: nobody holds it
+        store.delivered(claim)
+    # The report of organs goes: its segmentation is there.
+    report, other = _must(store.claim_delivery("d"))
+    assert other.file.kind is ResultKind.SR
+    assert store.delivered(report) is None
+    assert store.claim_delivery("d") is None
+    assert store.expired_jobs(0.0) == ()
+    time.pass_by(61)
+    claim, again = _must(store.claim_delivery("d"))
+    assert (again.state, again.requests) == (DeliveryState.SENT, 1)
+    assert store.claim_delivery("e") is None
+    store.stored(claim, "2.25.2", time.wall + timedelta(seconds=60), "a note")
+    assert store.deliveries(job.id)[0].last_error == "a note"
+    time.pass_by(9)
+    assert store.committed("2.25.1") == 70.0
+    assert [one.state for one in store.deliveries(job.id)] == [DeliveryState.DELIVERED] * 2
+    assert (store.committed("2.25.1"), store.asked_by("2.25.2")) == (None, None)
+    assert len(store.expired_jobs(0.0)) == 1
+    store.forget_job(job.id)
+
+
+def test_only_the_latest_request_can_fail_and_then_all_are_forgotten(
+    store: SqlJobStore, time: Time
+) -> None:
+    submit(store, time, "k")
+    finish(store)
+    for number in range(2):
+        claim, _ = _must(store.claim_delivery("d"))
+        store.stored(claim, f"2.25.{number}", time.wall)
+    assert _must(store.asked_by("2.25.0")) == _must(store.asked_by("2.25.1"))
+    assert not store.not_committed("2.25.0", time.wall, "x")
+    assert store.not_committed("2.25.1", time.wall + timedelta(seconds=5), "NotCommitted: x")
+    assert (store.committed("2.25.0"), store.asked_by("2.25.1")) == (None, None)
+    assert store.claim_delivery("d") is None
+    time.pass_by(6)
+    _, delivery = _must(store.claim_delivery("d"))
+    assert (delivery.state, delivery.last_error) == (DeliveryState.SENDING, "NotCommitted: x")
+    assert not store.not_committed("2.25.9", time.wall, "never asked")
+
+
+def test_a_request_that_failed_is_made_again_without_sending(
+    store: SqlJobStore, time: Time
+) -> None:
+    submit(store, time, "k")
+    finish(store)
+    claim, _ = _must(store.claim_delivery("d"))
+    store.stored(claim, "2.25.1", time.wall + timedelta(seconds=600))
+    store.not_asked("2.25.1", time.wall + timedelta(seconds=5), "PeerUnreachable: x")
+    time.pass_by(6)
+    claim, delivery = _must(store.claim_delivery("d"))
+    assert (delivery.state, delivery.requests) == (DeliveryState.SENT, 0)
+    # A deliverer that died while it asked: another one asks, and does not send either.
+    time.pass_by(31)
+    claim, delivery = _must(store.claim_delivery("e"))
+    assert (delivery.state, delivery.attempts) == (DeliveryState.SENT, 3)
+    store.release_delivery(claim)
+    claim, delivery = _must(store.claim_delivery("e"))
+    assert (delivery.state, delivery.attempts) == (DeliveryState.SENT, 3)
+    # Commitment is wanted no more.
+    assert store.delivered(claim) is None
+
+
 def test_a_barred_result_waits_for_somebody_to_ask_again(store: SqlJobStore, time: Time) -> None:
     submit(store, time, "k")
     claim, job = _must(store.claim_job("a"))

@@ -23,6 +23,7 @@ from viscera.domain.jobs import Address, Delivery, DeliveryState, Job
 from viscera.domain.results import ResultKind
 from viscera.errors import PeerRefused, PeerUnreachable
 from viscera.jobs.owners import this_process
+from viscera.jobs.reports import ReportFiles
 from viscera.jobs.store import SqlJobStore
 from viscera.metrics import Metrics
 
@@ -62,6 +63,7 @@ def deliver(store: SqlJobStore, root: Path, metrics: Metrics) -> Iterator[Callab
             store,
             settings,
             root,
+            transactions=ReportFiles(root.parent),
             metrics=metrics,
             clock=rows.now,
             owner=this_process("deliver"),
@@ -335,6 +337,7 @@ def test_a_long_send_keeps_its_lease(store: SqlJobStore, root: Path, metrics: Me
             short,
             DeliverSettings(destinations=(pacs(port),)),
             root,
+            transactions=ReportFiles(root.parent),
             metrics=metrics,
             clock=rows.now,
             owner="deliverer",

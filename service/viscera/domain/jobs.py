@@ -1,5 +1,6 @@
 """Jobs: one stack (or one per channel), one model, one result."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -38,7 +39,7 @@ class DeliveryState(StrEnum):
 
     QUEUED = "queued"
     SENDING = "sending"
-    SENT = "sent"
+    SENT = "sent"  # it is there, and its commitment is asked for soon
     AWAITING_COMMITMENT = "awaiting_commitment"
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -120,7 +121,21 @@ class Delivery:
     state: DeliveryState
     attempts: int
     next_attempt_at: datetime
+    """While it awaits commitment: when that is asked for again."""
     last_error: str = ""
+    requests: int = 0
+    """For commitment, which the destination has not answered; it still may answer any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitmentReport:
+    """What a destination says about one request for storage commitment."""
+
+    transaction_uid: str
+    committed: frozenset[str]
+    """SOP Instance UIDs that it is responsible for from now on."""
+    failed: Mapping[str, int]
+    """By SOP Instance UID, the Failure Reason (0008,1197) of PS3.3 C.14.1.1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,6 @@ Fails: `StoreUnavailable` when the database does not answer, `LeaseLost` when a 
 stale fence, `JobNotFound`.
 
 Start at `protocol.py` (what is asked of a store) and `store.py` (which joins its parts: `intake`,
-`submissions`, `work`, `outbox`, `queries`, `expiry`). `leases.py` and `moments.py` say who may
-write and what time it is, `worker.py` does the work, `retention.py` clears up.
+`submissions`, `work`, `outbox`, `commitment`, `queries`, `expiry`). `leases.py` and `moments.py`
+say who may write and what time it is, `worker.py` does the work, `retention.py` clears up.
 """

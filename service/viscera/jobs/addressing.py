@@ -11,7 +11,12 @@ from viscera.domain.results import ResultKind
 from viscera.jobs import moments, schema
 from viscera.jobs.moments import Moment
 
-UNDER_WAY = (DeliveryState.QUEUED, DeliveryState.SENDING, DeliveryState.AWAITING_COMMITMENT)
+UNDER_WAY = (
+    DeliveryState.QUEUED,
+    DeliveryState.SENDING,
+    DeliveryState.SENT,
+    DeliveryState.AWAITING_COMMITMENT,
+)
 _RANKS = {kind: rank for rank, kind in enumerate(ResultKind)}
 
 

@@ -1,10 +1,22 @@
-"""Deliveries: one row per object and destination."""
+"""Deliveries: one row per object and destination. What is committed: `commitment`."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from viscera.domain.jobs import Claim, Delivery, DeliveryState
 from viscera.jobs import leases, moments, schema
@@ -14,6 +26,7 @@ from viscera.jobs.part import Part, finds
 from viscera.jobs.rows import delivery_of
 
 _table = schema.deliveries
+_STORED = (DeliveryState.SENT, DeliveryState.AWAITING_COMMITMENT)
 
 
 class Deliveries(Part):
@@ -23,6 +36,9 @@ class Deliveries(Part):
         self, owner: str, destinations: Sequence[str] = ()
     ) -> tuple[Claim, Delivery] | None:
         """Lease one delivery whose time has come, oldest first, SEG before SR of one job.
+
+        Its state is then SENDING, or SENT where the destination has it and only the commitment
+        is missing.
 
         Parameters
         ----------
@@ -48,7 +64,9 @@ class Deliveries(Part):
                 update(_table)
                 .where(c.id == first.with_for_update(skip_locked=True).scalar_subquery())
                 .values(
-                    state=DeliveryState.SENDING,
+                    state=case(
+                        (c.state.in_(_STORED), DeliveryState.SENT), else_=DeliveryState.SENDING
+                    ),
                     attempts=c.attempts + 1,
                     **leases.take(_table, owner, now, self._settings.lease_s),
                 )
@@ -77,51 +95,60 @@ class Deliveries(Part):
         """A fault that stays; returns what :meth:`delivered` does. Raises `LeaseLost`."""
         return self._end_delivery(claim, DeliveryState.FAILED, error)
 
-    def deliver_later(self, claim: Claim, next_attempt_at: datetime, error: str) -> None:
-        """A transient fault. Raises `LeaseLost`."""
+    def deliver_later(
+        self, claim: Claim, next_attempt_at: datetime, error: str, *, stored: bool = False
+    ) -> None:
+        """A transient fault. Raises `LeaseLost`.
+
+        Parameters
+        ----------
+        stored
+            Whether the destination has it, so that only its commitment is to be asked for.
+        """
+        state = DeliveryState.SENT if stored else DeliveryState.QUEUED
         with self._db.write() as connection:
             pause = moments.values("not_before", self._time.of(next_attempt_at))
-            change = update(_table).where(_sending(claim))
-            change = change.values(
-                state=DeliveryState.QUEUED, last_error=error, **pause, **leases.drop()
-            )
+            change = update(_table).where(sending(claim))
+            change = change.values(state=state, last_error=error, **pause, **leases.drop())
             leases.must_change(connection, change, claim)
 
     def release_delivery(self, claim: Claim) -> None:
         """Give it back at once, as if it had never been claimed (a graceful stop)."""
         with self._db.write() as connection:
-            change = update(_table).where(_sending(claim))
-            change = change.values(
-                state=DeliveryState.QUEUED, attempts=_table.c.attempts - 1, **leases.drop()
+            change = update(_table).where(sending(claim))
+            queued = case(
+                (_table.c.state == DeliveryState.SENT, DeliveryState.SENT),
+                else_=DeliveryState.QUEUED,
             )
+            change = change.values(state=queued, attempts=_table.c.attempts - 1, **leases.drop())
             leases.must_change(connection, change, claim)
 
     def _end_delivery(self, claim: Claim, state: DeliveryState, error: str) -> float | None:
         with self._db.write() as connection:
             now = self._time.now()
-            job = _lock_job(connection, claim)
-            change = update(_table).where(_sending(claim))
+            job = lock_job(connection, claim.id)
+            change = update(_table).where(sending(claim))
             change = change.values(state=state, last_error=error, ended_at=now.at, **leases.drop())
             leases.must_change(connection, change, claim)
-            return _seconds_if_last(connection, job, now)
+            forget_requests(connection, claim.id)
+            return seconds_if_last(connection, job, now)
 
     def _due_delivery(
         self, connection: Connection, destinations: Sequence[str]
     ) -> ColumnElement[bool]:
         now = self._time.now()
-        waiting = and_(
-            _table.c.state == DeliveryState.QUEUED, moments.passed(_table, "not_before", now)
+        waited = or_(
+            _table.c.state == DeliveryState.SENDING, moments.passed(_table, "not_before", now)
         )
-        abandoned = and_(
-            _table.c.state == DeliveryState.SENDING,
-            leases.free(connection, _table, now, self._settings.lease_s),
-        )
-        due = and_(or_(waiting, abandoned), ~_something_goes_first())
+        free = leases.free(connection, _table, now, self._settings.lease_s)
+        due = and_(_table.c.state.in_(UNDER_WAY), waited, free, ~_something_goes_first())
         return and_(due, _table.c.destination.in_(destinations)) if destinations else due
 
 
-def _sending(claim: Claim) -> ColumnElement[bool]:
-    return and_(leases.mine(_table, claim), _table.c.state == DeliveryState.SENDING)
+def sending(claim: Claim) -> ColumnElement[bool]:
+    """Whether a delivery is still the claimant's."""
+    working = (DeliveryState.SENDING, DeliveryState.SENT)
+    return and_(leases.mine(_table, claim), _table.c.state.in_(working))
 
 
 def _something_goes_first() -> ColumnElement[bool]:
@@ -131,18 +158,26 @@ def _something_goes_first() -> ColumnElement[bool]:
         other.c.job_id == _table.c.job_id,
         other.c.destination == _table.c.destination,
         other.c.rank < _table.c.rank,
-        other.c.state.in_(UNDER_WAY),
+        # What awaits its commitment is there: a PACS may take hours to commit.
+        other.c.state.in_((DeliveryState.QUEUED, DeliveryState.SENDING)),
     )
 
 
-def _lock_job(connection: Connection, claim: Claim) -> Row[Any] | None:
+def forget_requests(connection: Connection, delivery_id: str) -> None:
+    """Forget what was asked about an object: what is reported on it changes nothing any more."""
+    c = schema.commitments.c
+    connection.execute(delete(schema.commitments).where(c.delivery_id == delivery_id))
+
+
+def lock_job(connection: Connection, delivery_id: str) -> Row[Any] | None:
     """Return the delivery's job, locked, so that of two last deliveries one sees the other."""
-    job_id = select(_table.c.job_id).where(_table.c.id == claim.id).scalar_subquery()
+    job_id = select(_table.c.job_id).where(_table.c.id == delivery_id).scalar_subquery()
     query = select(schema.jobs).where(schema.jobs.c.id == job_id)
     return connection.execute(query.with_for_update()).one_or_none()
 
 
-def _seconds_if_last(connection: Connection, job: Row[Any] | None, now: Moment) -> float | None:
+def seconds_if_last(connection: Connection, job: Row[Any] | None, now: Moment) -> float | None:
+    """Return the seconds since a job's commit where none of its deliveries is under way."""
     if job is None or job.finished_at is None:
         return None
     left = select(_table.c.id).where(_table.c.job_id == job.id, _table.c.state.in_(UNDER_WAY))

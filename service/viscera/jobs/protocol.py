@@ -137,14 +137,31 @@ class DeliveryStore(Protocol):
         Returns the seconds since the job's commit where this was its last delivery to end.
         """
 
-    def deliver_later(self, claim: Claim, next_attempt_at: datetime, error: str) -> None:
-        """A transient fault."""
+    def deliver_later(
+        self, claim: Claim, next_attempt_at: datetime, error: str, *, stored: bool = False
+    ) -> None:
+        """A transient fault; `stored`: only the commitment is missing."""
 
     def undeliverable(self, claim: Claim, error: str) -> float | None:
         """A fault that stays; returns what `delivered` does."""
 
     def release_delivery(self, claim: Claim) -> None:
         """A graceful stop: queued again at once, and the attempt does not count."""
+
+    def stored(self, claim: Claim, transaction_uid: str, until: datetime, note: str = "") -> None:
+        """The destination has it, and is about to be asked for its commitment."""
+
+    def not_asked(self, transaction_uid: str, next_attempt_at: datetime, error: str) -> None:
+        """It was not asked after all."""
+
+    def asked_by(self, transaction_uid: str) -> Delivery | None:
+        """Return what awaits an answer to this request; None: nothing does any more."""
+
+    def committed(self, transaction_uid: str) -> float | None:
+        """The destination is responsible for it; returns what `delivered` does."""
+
+    def not_committed(self, transaction_uid: str, next_attempt_at: datetime, error: str) -> bool:
+        """It does not have it: queued again. False where a later request is still open."""
 
 
 class QueryStore(Protocol):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from viscera.domain.jobs import Delivery, DeliveryState, Job, JobKind, JobState
 from viscera.domain.results import Decision, ResultFile, ResultKind, Verdict
@@ -81,6 +81,7 @@ def file_of(row: Row[Any]) -> ResultFile:
 def delivery_of(connection: Connection, row: Row[Any]) -> Delivery:
     """Return one delivery with its file."""
     query = select(schema.results).where(schema.results.c.seq == row.result_seq)
+    asked = select(func.count()).where(schema.commitments.c.delivery_id == row.id)
     return Delivery(
         id=row.id,
         job_id=row.job_id,
@@ -90,6 +91,7 @@ def delivery_of(connection: Connection, row: Row[Any]) -> Delivery:
         attempts=row.attempts,
         next_attempt_at=row.not_before_at,
         last_error=row.last_error,
+        requests=connection.scalar(asked) or 0,
     )
 
 

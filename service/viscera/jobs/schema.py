@@ -243,6 +243,17 @@ deliveries = Table(
     Index("deliveries_by_job", "job_id", "destination"),
 )
 
+# Of deliveries that are sent or await their commitment; what has ended has none.
+commitments = Table(
+    "commitments",
+    metadata,
+    _counted(),
+    Column("transaction_uid", String(64), nullable=False, unique=True),
+    Column("delivery_id", ForeignKey("deliveries.id"), nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    Index("commitments_by_delivery", "delivery_id"),
+)
+
 events = Table(
     "events",
     metadata,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from viscera.config import JobSettings
+from viscera.jobs.commitment import Commitments
 from viscera.jobs.database import Database
 from viscera.jobs.expiry import Expiry
 from viscera.jobs.intake import Intake
@@ -15,7 +16,7 @@ from viscera.jobs.submissions import Submissions
 from viscera.jobs.work import Work
 
 
-class SqlJobStore(Intake, Submissions, Work, Deliveries, Queries, Expiry):
+class SqlJobStore(Intake, Submissions, Work, Deliveries, Commitments, Queries, Expiry):
     """Implements `protocol.JobStore`; safe for threads and for many processes.
 
     Every method may raise `StoreUnavailable`; then nothing was changed, or (a server that went

@@ -13,6 +13,10 @@ from viscera.files.part10 import DEFLATED
 
 IMAGES = frozenset(MODALITIES)
 
+COMMITMENT = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model: a PACS reports on what we asked it to keep."""
+COMMITMENT_TRANSFER_SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
+
 TRANSFER_SYNTAXES = (
     "1.2.840.10008.1.2.1",  # explicit VR little endian: first choice of what a peer offers
     "1.2.840.10008.1.2",  # implicit VR little endian

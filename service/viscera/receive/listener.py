@@ -4,6 +4,7 @@ import secrets
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import cast
 
@@ -22,7 +23,13 @@ from viscera.config import DicomSettings
 from viscera.errors import InvalidSettings
 from viscera.jobs.spool import Spool
 from viscera.metrics import Metrics
-from viscera.receive.classes import DROPPED_TRANSFER_SYNTAXES, IMAGES, TRANSFER_SYNTAXES
+from viscera.receive.classes import (
+    COMMITMENT,
+    COMMITMENT_TRANSFER_SYNTAXES,
+    DROPPED_TRANSFER_SYNTAXES,
+    IMAGES,
+    TRANSFER_SYNTAXES,
+)
 from viscera.receive.hardening import BoundedAssociation
 from viscera.receive.indexer import Indexer
 from viscera.receive.policy import Admissions, AdmittedPeer, Caller, Rejection
@@ -34,6 +41,9 @@ from viscera.receive.tls import ServerTls
 _log = log.get(__name__)
 
 _STOP_S = 5.0
+
+AnswerReport = Callable[[evt.Event, str], int]
+"""Takes an N-EVENT-REPORT and our name of the peer, and returns the status."""
 
 
 class Listener:
@@ -53,6 +63,8 @@ class Listener:
         Offered for images, first choice first.
     seats_fd
         Where several processes share the port: what `Seats` counts on.
+    report
+        Answers reports on storage commitment; None: they are not taken.
 
     Raises
     ------
@@ -69,11 +81,13 @@ class Listener:
         transfer_syntaxes: tuple[str, ...] = TRANSFER_SYNTAXES,
         *,
         seats_fd: int | None = None,
+        report: AnswerReport | None = None,
     ) -> None:
         self._settings = settings
         self._index = index
         self._metrics = metrics
         self._transfer_syntaxes = transfer_syntaxes
+        self._report = report
         self._shares_port = seats_fd is not None
         self._admissions = Admissions(settings, Seats(seats_fd))
         self._scp = StoreScp(spool, index, metrics)
@@ -216,8 +230,11 @@ class Listener:
         self._count_open(peer, 1)
         association.on_end = end
         association.bind(evt.EVT_C_STORE, store)
+        if self._report is not None:
+            answer = self._report
+            association.bind(evt.EVT_N_EVENT_REPORT, lambda event: (answer(event, peer.name), None))
         association.acceptor.supported_contexts = _contexts(
-            association, peer, self._transfer_syntaxes
+            association, peer, self._transfer_syntaxes, reports=self._report is not None
         )
         _log.info("association_accepted", peer=peer.name)
 
@@ -238,7 +255,11 @@ def _quiet_libraries() -> None:
 
 
 def _contexts(
-    association: BoundedAssociation, peer: AdmittedPeer, transfer_syntaxes: tuple[str, ...]
+    association: BoundedAssociation,
+    peer: AdmittedPeer,
+    transfer_syntaxes: tuple[str, ...],
+    *,
+    reports: bool,
 ) -> list[PresentationContext]:
     """Return what `peer` asks for and may use, one presentation context a SOP class."""
     request = cast(A_ASSOCIATE, association.requestor.primitive)
@@ -249,6 +270,10 @@ def _contexts(
             contexts.append(_context(uid, transfer_syntaxes))
         elif uid == Verification:
             contexts.append(_context(uid, TRANSFER_SYNTAXES))
+        elif uid == COMMITMENT and reports:
+            contexts.append(_context(uid, COMMITMENT_TRANSFER_SYNTAXES))
+            # The caller is the provider: PS3.4 J.3.3 has it say so by role selection.
+            contexts[-1].scu_role, contexts[-1].scp_role = False, True
         elif uid in peer.dropped:
             contexts.append(_context(uid, DROPPED_TRANSFER_SYNTAXES))
     return contexts

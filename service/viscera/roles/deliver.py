@@ -6,6 +6,7 @@ from contextlib import closing
 from viscera.api.job_metrics import JobCollector
 from viscera.deliver import DeliverLoop
 from viscera.jobs.owners import this_process
+from viscera.jobs.reports import ReportFiles
 from viscera.metrics import Metrics
 from viscera.roles.parts import Face, migrate_until_done, now, open_store
 
@@ -20,6 +21,7 @@ def run(face: Face, stop: threading.Event) -> None:
             store,
             settings.deliver,
             settings.jobs.results,
+            transactions=ReportFiles(settings.spool.folder),
             metrics=metrics,
             clock=now,
             owner=this_process("deliver"),

@@ -3,7 +3,9 @@
 import threading
 from contextlib import closing
 
+from viscera.deliver import ReportScp
 from viscera.jobs.owners import this_process
+from viscera.jobs.reports import ReportFiles
 from viscera.metrics import Metrics
 from viscera.receive import Indexer, Listener, offered
 from viscera.roles.parts import Face, migrate_until_done, open_spool, open_store
@@ -25,6 +27,7 @@ def run(face: Face, stop: threading.Event) -> None:
             metrics,
             offered(proven_syntaxes(settings.decode)),
             seats_fd=face.seats_fd,
+            report=ReportScp(ReportFiles(settings.spool.folder), metrics).answer,
         )
         index.start()
         listener.start()

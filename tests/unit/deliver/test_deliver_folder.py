@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from viscera.deliver import send_folder
 from viscera.deliver.folder import place
-from viscera.deliver.loop import require_committed_bytes
+from viscera.deliver.lane import require_committed_bytes
 from viscera.errors import PeerUnreachable, RoundTripMismatch
 
 
