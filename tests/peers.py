@@ -263,11 +263,20 @@ format = "json"
     return path
 
 
-def dicom_destination(name: str, port: int, ae_title: str = "ORTHANC") -> str:
+def reports_to(port: int, name: str = "VISCERA") -> dict[str, object]:
+    """Return the options of an Orthanc that commits, and reports to our listener at `port`."""
+    us = {"AET": name, "Host": "127.0.0.1", "Port": port, "AllowStorageCommitment": True}
+    return {"DicomModalities": {name.lower(): us}}
+
+
+def dicom_destination(
+    name: str, port: int, ae_title: str = "ORTHANC", commitment: str = "off"
+) -> str:
     """Return the settings of a C-STORE destination."""
     return (
         f'[[deliver.destinations]]\nname = "{name}"\nkind = "dicom"\nhost = "127.0.0.1"\n'
         f'port = {port}\nae_title = "{ae_title}"\nallow_unvalidated = true\n'
+        f'commitment = "{commitment}"\n'
     )
 
 

@@ -25,13 +25,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 @pytest.fixture
 def site(tmp_path):
     band.write_band_package(tmp_path / "models", patch=(16, 64, 64), step=1.0)
-    with peers.orthanc(tmp_path / "orthanc") as orthanc:
+    ours = peers.free_port()
+    with peers.orthanc(tmp_path / "orthanc", **peers.reports_to(ours)) as orthanc:
+        destination = peers.dicom_destination("orthanc", orthanc.dicom_port, commitment="required")
         config = peers.write_config(
             tmp_path,
             model_repo=tmp_path / "models",
             model="band",
-            destinations=[peers.dicom_destination("orthanc", orthanc.dicom_port)],
+            destinations=[destination],
             quiet_s=2.0,
+            peers=("PACS", "ORTHANC"),
+            dicom_port=ours,
             extra="[decode]\nprocesses = 1\n",
         )
         with peers.service(config, folder=tmp_path) as service:
@@ -104,6 +108,7 @@ def test_one_page_counts_each_stage_once_and_outlives_the_worker(site, tmp_path)
     assert "viscera_series_seconds_count{" in page
     lines = [line for line in page.splitlines() if line.startswith("viscera_series_seconds_count")]
     assert [line.split()[-1] for line in lines] == ["1.0"]
+    assert re.search(r'commitments_total\{[^}]*outcome="committed"[^}]*} 2', page)
     for secret in (s.series_uid, s.patient_id, "PACS", "ORTHANC"):
         assert secret not in page
     assert promtool(page) == ""

@@ -224,9 +224,8 @@ def later(act: Callable[[], object]) -> None:
 def test_orthanc_commits_and_only_then_it_is_delivered(site: Site, tmp_path: Path) -> None:
     orthanc_peer = Peer(name="orthanc", ae_title="ORTHANC", networks=("127.0.0.0/8",))
     with receiver(site.folder, reports=site.files, peers=(orthanc_peer,)) as listener:
-        knows = {"viscera": {"AET": "VISCERA", "Host": "127.0.0.1", "Port": listener.listener.port,
-                             "AllowStorageCommitment": True}}  # fmt: skip
-        with peers.orthanc(tmp_path / "orthanc", DicomModalities=knows) as pacs:
+        knows = peers.reports_to(listener.listener.port)
+        with peers.orthanc(tmp_path / "orthanc", **knows) as pacs:
             job = site.job()
             with site.delivering(pacs.dicom_port, ae_title="ORTHANC", commitment="required"):
                 found = site.until(job, DELIVERED)
@@ -243,9 +242,8 @@ def test_what_orthanc_lost_is_sent_again(site: Site, tmp_path: Path) -> None:
     """Asked about an object that is gone, Orthanc reports a failure; the object goes there anew."""
     orthanc_peer = Peer(name="orthanc", ae_title="ORTHANC", networks=("127.0.0.0/8",))
     with receiver(site.folder, reports=site.files, peers=(orthanc_peer,)) as listener:
-        knows = {"viscera": {"AET": "VISCERA", "Host": "127.0.0.1", "Port": listener.listener.port,
-                             "AllowStorageCommitment": True}}  # fmt: skip
-        with peers.orthanc(tmp_path / "orthanc", DicomModalities=knows) as pacs:
+        knows = peers.reports_to(listener.listener.port)
+        with peers.orthanc(tmp_path / "orthanc", **knows) as pacs:
             job = site.job()
             for _ in range(2):  # as if it had been stored: only the commitment is missing
                 claimed = site.store.claim_delivery("d")
