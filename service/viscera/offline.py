@@ -20,8 +20,9 @@ from viscera.domain.sources import Origin, Submission, SubmissionState
 from viscera.encode import ResultContext
 from viscera.errors import InvalidRequest, InvalidSettings, ServiceError
 from viscera.jobs.database import Database
+from viscera.labelling import Report
 from viscera.metrics import Metrics
-from viscera.pipeline import Pipeline, Report, job_without_store
+from viscera.pipeline import Pipeline, engine_names, job_without_store
 from viscera.receive.policy import Admissions
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -87,12 +88,13 @@ def check_models(settings: Settings, names: Sequence[str]) -> Iterator[ModelChec
     with closing(_pipeline(settings)) as pipeline:
         for name in names:
             try:
-                model, engine = pipeline.serve(name)
+                model, engines = pipeline.serve(name)
             except ServiceError as error:
                 text = "; ".join(str(error).splitlines())
                 yield ModelCheck(name, False, f"{error.reason}: {text}")
             else:
-                text = f"digests and golden tile agree on {engine.name}"
+                tiles = f"golden tiles of {len(engines)} parts" if model.parts else "golden tile"
+                text = f"digests and {tiles} agree on {engine_names(engines)}"
                 yield ModelCheck(model.full_name, True, text)
 
 

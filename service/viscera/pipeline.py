@@ -7,7 +7,7 @@ verdict, files. Rooms meet here alone and hand each other `domain/` values.
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera import encode, measure, models, postprocess, segment, series, volume
+from viscera import encode, labelling, measure, models, postprocess, segment, series, volume
 from viscera.config import Settings
 from viscera.domain.jobs import Choice, Job, JobKind, JobState, Outcome, Plan, PlannedJob
 from viscera.domain.models import Model, Profile
@@ -31,15 +31,13 @@ from viscera.errors import (
     ServiceError,
     UnusableSeries,
 )
+from viscera.labelling import Report
 from viscera.metrics import Metrics
 from viscera.segment import EngineSlot
 from viscera.segment.engine import Engine
 
 RESULT_SCHEMA = 3
 """Part of every job's key: raise it when the same sources give other results."""
-
-Report = Callable[[str, float, str], None]
-"""(stage, 0..1 of it, engine): where the job is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +58,8 @@ class Pipeline:
         self._metrics = metrics
         self._resources = ExitStack()
         self._pool = self._resources.enter_context(volume.DecodePool(settings.decode))
-        self._served: dict[str, tuple[Model, EngineSlot]] = {}
+        self._build_turn = segment.BuildTurn()
+        self._served: dict[str, tuple[Model, tuple[EngineSlot, ...]]] = {}
 
     def close(self) -> None:
         """End the decode pool and the engines."""
@@ -158,25 +157,14 @@ class Pipeline:
         Intensities are measured in the first channel.
         """
         loaded = channels[0]
-        model, engine = self.serve(model_name)
+        model, engines = self.serve(model_name)
         require_modality(model, loaded.modality)
-        segment.require_memory(model, engine, *volume.input_shape(loaded, model))
-        report("prepare", 0.0, engine.name)
-        with self._metrics.stage("prepare"), segment.faults_of(engine):
-            fed = volume.prepare(channels, model, segment.stream_of(engine))
-        labels = np.zeros(loaded.geometry.shape, dtype=np.uint8)
-        with self._metrics.stage("segment", engine.name):
-            segment.segment(
-                fed.image,
-                model,
-                engine,
-                volume.to_axes(labels, loaded.geometry.axes, model.axes)[fed.box],
-                lambda done: report("segment", done, engine.name),
-                fed.restore_orders,
-            )
+        labelling.require_memory(loaded, model, engines)
+        labels = labelling.label_volumes(channels, model, engines, self._metrics, report)
+        engine = engine_names(engines)
         with self._metrics.stage("postprocess"):
             removals = postprocess.postprocess(labels, loaded, model)
-        report("measure", 0.0, engine.name)
+        report("measure", 0.0, engine)
         with self._metrics.stage("measure"):
             measurements = measure.measure(labels, loaded, model, removals)
             verdict = measure.judge(measurements, loaded, model)
@@ -186,31 +174,45 @@ class Pipeline:
             labels=labels,
             measurements=measurements,
             verdict=verdict,
-            engine=engine.name if profile is Profile.EXACT else f"{engine.name}, {profile} input",
+            engine=engine if profile is Profile.EXACT else f"{engine}, {profile} input",
         )
 
-    def serve(self, model_name: str) -> tuple[Model, Engine]:
-        """Return the model and its engine, loaded, golden-checked and warm."""
+    def serve(self, model_name: str) -> tuple[Model, tuple[Engine, ...]]:
+        """Return the model and an engine for each of its networks, golden-checked and warm."""
         model = self._load(model_name)
         if model.digest not in self._served:
             segment.warm_up()
-            volume.warm_up(model)
+            for network in model.networks:
+                volume.warm_up(network)
             if model.postprocess:
                 postprocess.warm_up()
             encode.warm_up()
-            slot = segment.EngineSlot(
-                model, models.read_golden(model), self._settings.engine, self._metrics
-            )
-            self._resources.callback(slot.close)
-            self._served[model.digest] = (model, slot)
-        model, slot = self._served[model.digest]
-        return model, slot.between_jobs()
+            self._served[model.digest] = (model, self._started(model))
+        model, slots = self._served[model.digest]
+        return model, tuple(slot.between_jobs() for slot in slots)
+
+    def _started(self, model: Model) -> tuple[EngineSlot, ...]:
+        """Start every network of `model`, or none."""
+        slots = []
+        with ExitStack() as starting:
+            for network in model.networks:
+                slot = segment.EngineSlot(
+                    network,
+                    models.read_golden(network),
+                    self._settings.engine,
+                    self._metrics,
+                    turn=self._build_turn,
+                )
+                starting.callback(slot.close)
+                slots.append(slot)
+            self._resources.push(starting.pop_all())
+        return tuple(slots)
 
     def _load(self, name: str) -> Model:
         """Return the model, fed as the profile says."""
         model = models.load_model(self._settings.models.repo, name)
         if self._settings.models.profile is Profile.FAST:
-            return replace(model, image_order=min(model.image_order, 1))
+            return fed_fast(model)
         return model
 
     def _encode(
@@ -264,6 +266,22 @@ def plan_job(stacks: Sequence[Stack], model: Model, profile: Profile = Profile.E
         stacks=tuple(tuple(frame.source for frame in stack.frames) for stack in stacks),
         model=model.full_name,
     )
+
+
+def fed_fast(model: Model) -> Model:
+    """Return `model` with linear input where training used cubic splines."""
+    first = model.first
+    return replace(
+        model,
+        image_order=min(model.image_order, 1),
+        first=replace(first, order=min(first.order, 1)) if first else None,
+        parts=tuple(map(fed_fast, model.parts)),
+    )
+
+
+def engine_names(engines: Sequence[Engine]) -> str:
+    """Return what ran, each kind once."""
+    return " + ".join(dict.fromkeys(engine.name for engine in engines))
 
 
 def require_channels(model: Model, count: int) -> None:

@@ -60,6 +60,19 @@ class SeparateAxis:
     """0: nearest, 1: linear."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstResampling:
+    """TotalSegmentator's own: before all else a volume goes onto another grid, as whole numbers.
+
+    The outer voxels' centres stay where they are. The label map returns by the nearest voxel.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    """(z, y, x), on the model's axes."""
+    order: int
+    """1: linear, 3: cubic spline."""
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """A coded concept: value, scheme designator, meaning (PS3.3 section 8)."""
@@ -137,6 +150,11 @@ class Model:
     onnx: Path
     onnx_sha256: str
     golden: Path
+    part: str = ""
+    """Of a package with parts, which of them this is; empty: the whole package."""
+    parts: tuple["Model", ...] = ()
+    """Networks that share the task, each fed by its own rules; where two claim a voxel, the later
+    one has it. Empty: the package is one network. They share labels, channels and modalities."""
     labels: tuple[Label, ...]
     """By value from 1; background is 0 and not listed. The network's output has one more."""
     not_segmented: tuple[Label, ...] = ()
@@ -147,6 +165,8 @@ class Model:
     """Towards which side each index (z, y, x) of the training arrays grows, e.g. ``SPL``."""
     spacing_mm: tuple[float, float, float] | None
     """(z, y, x); None: the series' own."""
+    first: FirstResampling | None = None
+    """What comes before crop, normalisation and resampling; None: nothing does."""
     crop: Crop = Crop.NONE
     order: Order = Order.NORMALISE_FIRST
     normalisation: dict[str, tuple[Normalisation, ...]]
@@ -175,8 +195,13 @@ class Model:
 
     @property
     def full_name(self) -> str:
-        """``name/version``."""
-        return f"{self.name}/{self.version}"
+        """``name/version``, and ``:part`` of a part."""
+        return f"{self.name}/{self.version}" + (f":{self.part}" if self.part else "")
+
+    @property
+    def networks(self) -> tuple["Model", ...]:
+        """What is run, in order: the parts, or the model itself."""
+        return self.parts or (self,)
 
     @property
     def output_count(self) -> int:

@@ -12,7 +12,8 @@ from viscera import log
 from viscera.domain.models import Golden, Model
 from viscera.errors import ModelNotFound, ModelRefused, ServiceError
 from viscera.models.active import active_version
-from viscera.models.manifest import NAME_PATTERN, VERSION_PATTERN, parse_manifest
+from viscera.models.manifest import VERSION_PATTERN, parse_manifest
+from viscera.models.tables import NAME_PATTERN
 
 MANIFEST = "manifest.toml"
 

@@ -18,8 +18,9 @@ from viscera.errors import DeviceLost, StoreUnavailable
 from viscera.jobs.retention import sweep
 from viscera.jobs.store import SqlJobStore
 from viscera.jobs.worker import RunIt, WorkerLoop
+from viscera.labelling import Report
 from viscera.metrics import Metrics
-from viscera.pipeline import Pipeline, Report
+from viscera.pipeline import Pipeline
 from viscera.roles.parts import Face, migrate_until_done, now, open_spool, open_store
 
 _log = log.get(__name__)

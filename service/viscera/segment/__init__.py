@@ -10,7 +10,8 @@ threads, rival ONNX Runtimes).
 Numba is imported late, by `warm_up` or the first `segment`; `configure_numba` comes before.
 """
 
-from viscera.segment import golden
+from viscera.segment import golden, merge
+from viscera.segment.building import BuildTurn
 from viscera.segment.engine import Engine, faults_of, stream_of
 from viscera.segment.ladder import start_engine
 from viscera.segment.memory import require_memory
@@ -19,11 +20,13 @@ from viscera.segment.runtime import configure_numba, warm_up
 from viscera.segment.slot import EngineSlot
 
 __all__ = [
+    "BuildTurn",
     "Engine",
     "EngineSlot",
     "configure_numba",
     "faults_of",
     "golden",
+    "merge",
     "require_memory",
     "segment",
     "start_engine",

@@ -22,6 +22,24 @@ class PlanNotBuilt(Exception):
         self.request = request
 
 
+class BuildTurn:
+    """One build at a time: several would spoil each other's timings, and share the GPU's memory."""
+
+    def __init__(self) -> None:
+        self._holder: object | None = None
+
+    def take(self, who: object) -> bool:
+        """Whether `who` may build now."""
+        if self._holder is None:
+            self._holder = who
+        return self._holder is who
+
+    def give_back(self, who: object) -> None:
+        """Let others build, if it was the turn of `who`."""
+        if self._holder is who:
+            self._holder = None
+
+
 class PlanBuild:
     """One child that builds one plan.
 

@@ -16,6 +16,8 @@ from viscera.segment.tables import SLAB
 from viscera.segment.tiles import TileGrid
 
 _FLOAT32 = 4
+_MAPS_OF_A_PART = 3
+"""The package's label map, the part's own, and where they are merged."""
 _SPARE = 1.05
 """Tables, weights, the allocator's own."""
 
@@ -48,16 +50,19 @@ def job_needs(
     between = max(math.prod(shape), math.prod(target)) * _FLOAT32 if model.image_order == 3 else 0
     plane = shape[1] * shape[2]
     ring = tiles.ring_planes * plane * (model.output_count * _FLOAT32 + 1)
-    labels = math.prod(target)
+    labels = math.prod(target) * (_MAPS_OF_A_PART if model.part else 1)
+    # The volume on TotalSegmentator's grid, and what a spline holds beside it.
+    first = 2 * math.prod(shape) * _FLOAT32 if model.first else 0
     if isinstance(engine, DeviceEngine):
         return Need(
-            host=_with_spare(image + max(between, 2 * labels)),
+            host=_with_spare(first + image + max(between, 2 * labels)),
             device=_with_spare(image + ring + labels),
         )
     batch = engine.tile_batch * len(model.channels) * math.prod(model.patch_size) * _FLOAT32
     # Written slab by slab; network outputs that are renumbered take one more.
     slab = min(SLAB, target[0]) * target[1] * target[2] * (2 if model.outputs else 1)
-    return Need(host=_with_spare(image + max(between, ring + batch + labels + slab)), device=0)
+    most = max(between, ring + batch + labels + slab)
+    return Need(host=_with_spare(first + image + most), device=0)
 
 
 def require_memory(

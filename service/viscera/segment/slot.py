@@ -7,7 +7,7 @@ from viscera.config import EngineSettings
 from viscera.domain.models import Golden, Model
 from viscera.errors import DeviceLost
 from viscera.metrics import Metrics
-from viscera.segment.building import PlanBuild, PlanNotBuilt
+from viscera.segment.building import BuildTurn, PlanBuild, PlanNotBuilt
 from viscera.segment.driver import Gpu, probe_gpu
 from viscera.segment.engine import Engine
 from viscera.segment.ladder import LADDER, Rung, start_engine
@@ -27,6 +27,8 @@ class EngineSlot:
         As `ladder.start_engine` takes them, and raises what it raises.
     build
         Starts a build in a process of its own.
+    turn
+        Shared by slots that must not build at once: the networks of one worker.
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class EngineSlot:
         ladder: Sequence[Rung] = LADDER,
         probe: Callable[[], Gpu] = probe_gpu,
         build: Build = PlanBuild,
+        turn: BuildTurn | None = None,
     ) -> None:
         self._model, self._golden = model, golden
         self._settings, self._metrics = settings, metrics
         self._probe, self._start_build = probe, build
+        self._turn = turn or BuildTurn()
+        self._wanted: tuple[Rung, BuildRequest] | None = None
         self._building: tuple[Rung, PlanBuild] | None = None
         self._engine = start_engine(
             model, golden, settings, metrics, ladder, probe, postpone=self._postpone
@@ -71,6 +76,8 @@ class EngineSlot:
                 _log.warning("engine_demoted", engine=rung.name, why=str(error))
             finally:
                 build.stop()
+                self._turn.give_back(self)
+        self._begin()
         return self._engine
 
     def close(self) -> None:
@@ -78,6 +85,8 @@ class EngineSlot:
         if self._building is not None:
             self._building[1].stop()
             self._building = None
+        self._wanted = None
+        self._turn.give_back(self)
         self._engine.close()
 
     def _swap(self, rung: Rung) -> None:
@@ -89,10 +98,17 @@ class EngineSlot:
         self._engine = better
 
     def _postpone(self, rung: Rung, missing: PlanNotBuilt) -> None:
-        """Build the fastest engine that has no plan yet; one at a time is enough."""
-        if self._building is not None:
+        """Build the fastest engine that has no plan yet; one is enough."""
+        if self._building is None and self._wanted is None:
+            self._wanted = rung, missing.request
+            self._begin()
+
+    def _begin(self) -> None:
+        """Start the build that is wanted, once it is this slot's turn."""
+        if self._wanted is None or not self._turn.take(self):
             return
+        (rung, request), self._wanted = self._wanted, None
         _log.info("engine_building", engine=rung.name, model=self._model.full_name)
         shown = self._metrics.engine_build.labels(rung.name)
         shown.set(0)
-        self._building = rung, self._start_build(missing.request, shown.set)
+        self._building = rung, self._start_build(request, shown.set)

@@ -11,19 +11,24 @@ are used: each would cost every child its start-up time and address space.
 
 from viscera.domain.geometry import to_axes
 from viscera.volume.files import read_volume, write_labels
+from viscera.volume.first import first_grid, labels_back, resample_first
 from viscera.volume.load import load_volume
 from viscera.volume.pool import DecodePool
-from viscera.volume.prepare import input_shape, prepare, warm_up
+from viscera.volume.prepare import input_shape, prepare, prepared_alike, warm_up
 from viscera.volume.proof import proven_syntaxes
 from viscera.volume.sampling import target_shape
 
 __all__ = [
     "DecodePool",
+    "first_grid",
     "input_shape",
+    "labels_back",
     "load_volume",
     "prepare",
+    "prepared_alike",
     "proven_syntaxes",
     "read_volume",
+    "resample_first",
     "target_shape",
     "to_axes",
     "warm_up",

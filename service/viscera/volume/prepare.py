@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from viscera.domain.arrays import Mask
-from viscera.domain.geometry import axes_transform, to_axes
+from viscera.domain.geometry import Geometry, axes_transform, to_axes
 from viscera.domain.models import Crop, Model, Normalisation, NormalisationScheme, Order
 from viscera.domain.volumes import Box, ModelInput, Volume
 from viscera.errors import GeometryMismatch, HostMemoryFull, ModelRefused, NoModelForSeries
@@ -90,12 +90,27 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model, stream: Any = None
     return ModelInput(image=image, box=box, restore_orders=back)
 
 
-def input_shape(volume: Volume, model: Model) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+def input_shape(
+    geometry: Geometry, model: Model
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Return (z, y, x) of the model's input and of the source, before any crop."""
-    permutation, _ = axes_transform(volume.geometry.axes, model.axes)
-    z, y, x = (volume.geometry.shape[k] for k in permutation)
-    spacing_mm = tuple(volume.geometry.spacing_mm[k] for k in permutation)
+    permutation, _ = axes_transform(geometry.axes, model.axes)
+    z, y, x = (geometry.shape[k] for k in permutation)
+    spacing_mm = tuple(geometry.spacing_mm[k] for k in permutation)
     return target_shape((z, y, x), spacing_mm, model.spacing_mm), (z, y, x)
+
+
+def prepared_alike(one: Model, other: Model) -> bool:
+    """Whether `prepare` gives both networks the same: parts of a package often share it."""
+    return _rules(one) == _rules(other)
+
+
+def _rules(model: Model) -> tuple[object, ...]:
+    return (
+        *(model.channels, model.axes, model.spacing_mm, model.crop, model.order),
+        *(model.normalisation, model.image_order, model.image_separate),
+        *(model.logits_order, model.logits_separate),
+    )
 
 
 def scaling_of(
@@ -143,7 +158,8 @@ def warm_up(model: Model | None = None) -> None:
     """
     from viscera.volume import kernels  # noqa: F401 - importing compiles
 
-    if model is not None and model.image_order == 3:
+    orders = (model.image_order, model.first.order if model.first else 0) if model else ()
+    if 3 in orders:
         from viscera.volume import spline_kernels  # noqa: F401
 
 

@@ -49,10 +49,32 @@ def axis_table(source: int, target: int, order: int) -> AxisTable:
     order
         0: the nearest voxel (a tie goes up, as SciPy's ``floor(x + 0.5)``); 1: linear.
     """
-    centres = (np.arange(target) + 0.5) * (source / target) - 0.5
+    return table_at((np.arange(target) + 0.5) * (source / target) - 0.5, source, order)
+
+
+def end_to_end(source: int, target: int) -> np.ndarray:
+    """Return where `target` voxels lie among `source` ones if the outer centres stay.
+
+    References
+    ----------
+    SciPy's ``zoom`` without ``grid_mode``, which TotalSegmentator uses: a single voxel is the
+    first one.
+    """
+    places: np.ndarray = np.arange(target) * ((source - 1) / (target - 1) if target > 1 else 1.0)
+    return places
+
+
+def table_at(centres: np.ndarray, source: int, order: int) -> AxisTable:
+    """Return the table for voxels at `centres`, in indices of an axis of `source` voxels.
+
+    Parameters
+    ----------
+    order
+        As `axis_table` takes it.
+    """
     if order == 0:
         nearest = np.clip(np.floor(centres + 0.5), 0, source - 1).astype(np.int64)
-        return AxisTable(low=nearest, high=nearest, weight=np.zeros(target, np.float32))
+        return AxisTable(low=nearest, high=nearest, weight=np.zeros(len(nearest), np.float32))
     centres = np.clip(centres, 0, source - 1)
     low = np.floor(centres).astype(np.int64)
     return AxisTable(

@@ -7,6 +7,7 @@ source's int16.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def resample_cubic(
     scaling
         What becomes of intensities before they are interpolated.
     """
-    from viscera.volume import kernels, spline_kernels
+    from viscera.volume import kernels
 
     apart = next((axis for axis in range(3) if orders[axis] != 3), None)
     limits = _limits(source, apart, scaling)
@@ -47,14 +48,8 @@ def resample_cubic(
         shape = tuple(out.shape[k] if k == axis else current.shape[k] for k in range(3))
         target = out if shape == out.shape else np.empty(shape, np.float32)
         least, most = limits if axis == passes[-1] else _NO_LIMITS
-        spline_kernels.resample_axis(
-            current.transpose(order),
-            *_taps(source.shape[axis], out.shape[axis]),
-            *map(np.float32, (todo.lower, todo.upper, todo.mean, todo.sd)),
-            np.full(shape[outer], least, np.float32),
-            np.full(shape[outer], most, np.float32),
-            target.transpose(order),
-        )
+        place = (np.arange(out.shape[axis]) + 0.5) * (source.shape[axis] / out.shape[axis]) - 0.5
+        _one_pass(current, target, order, place, todo, (least, most))
         current, todo = target, _WHOLE
     if current is not out:
         tables = [
@@ -69,6 +64,44 @@ def resample_cubic(
 _NO_LIMITS = (np.float32(-math.inf), np.float32(math.inf))
 
 
+def resample_axis_at(source: np.ndarray, axis: int, place: np.ndarray) -> np.ndarray:
+    """Return `source`, float32, at other places of one axis; nothing is clipped.
+
+    Parameters
+    ----------
+    source
+        (z, y, x), int16 or float32, any strides.
+    place
+        In indices of `source` along `axis`, each at most 12 beyond its ends.
+    """
+    shape = [len(place) if k == axis else n for k, n in enumerate(source.shape)]
+    out = np.empty(shape, np.float32)
+    outer = 1 if axis == 0 else 0
+    _one_pass(source, out, (outer, axis, 3 - outer - axis), place, _WHOLE, _NO_LIMITS)
+    return out
+
+
+def _one_pass(
+    source: np.ndarray,
+    out: np.ndarray,
+    order: tuple[int, int, int],
+    place: np.ndarray,
+    scaling: Scaling,
+    limits: tuple[Any, Any],
+) -> None:
+    """Resample the middle axis of `order`; `limits` hold for each index of its first one."""
+    from viscera.volume import spline_kernels
+
+    size = source.shape[order[0]]
+    spline_kernels.resample_axis(
+        source.transpose(order),
+        *_taps(place),
+        *map(np.float32, (scaling.lower, scaling.upper, scaling.mean, scaling.sd)),
+        *(np.full(size, limit, np.float32) for limit in limits),
+        out.transpose(order),
+    )
+
+
 def _limits(
     source: np.ndarray, apart: int | None, scaling: Scaling
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -78,12 +111,11 @@ def _limits(
     return scaling.apply(low), scaling.apply(high)
 
 
-def _taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where the four B-spline coefficients of each target index begin, and their weights.
+def _taps(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the four B-spline coefficients of each place begin, and their weights.
 
     Coefficients outside the source are those of its edge voxels going on.
     """
-    place = (np.arange(target) + 0.5) * (source / target) - 0.5
     below = np.floor(place)
     t = place - below
     weights = (

@@ -160,7 +160,7 @@ def test_file_with_another_digest_is_refused(repo: Path, name: str) -> None:
         ("[files]", "[verdict]\nmin_anchors = 1\n[files]", "verdict.*more than there are"),
         ('"model.onnx"', '"../model.onnx"', "model.onnx"),
         ('"MODEL_CARD.md"', '"../card"', "own folder"),
-        ("format = 1", "format = 3", "format"),
+        ("format = 1", "format = 4", "format"),
         ("format = 1", "format = 1979-05-27", "TOML"),
         ("format = 1", "format = ", "TOML"),
         ('name = "band"', 'name = "other"', "says that it is other/1"),

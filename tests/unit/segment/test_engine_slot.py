@@ -12,7 +12,7 @@ from segment_fakes import FunctionEngine, make_model, write_network
 from viscera.config import EngineSettings
 from viscera.errors import DeviceLost, ModelRefused
 from viscera.metrics import Metrics
-from viscera.segment import EngineSlot, golden
+from viscera.segment import BuildTurn, EngineSlot, golden
 from viscera.segment.building import PlanBuild, PlanNotBuilt
 from viscera.segment.driver import Gpu
 from viscera.segment.ladder import LADDER, Rung
@@ -41,7 +41,8 @@ pathlib.Path(request["plan"]).write_text("a plan")
 class Site:
     """A machine with a GPU, a builder that waits, and an engine that needs its plan."""
 
-    def __init__(self, folder, strict=False):
+    def __init__(self, folder, strict=False, turn=None):
+        folder.mkdir(exist_ok=True)
         path = write_network(folder / "m.onnx", labels=3)
         self.model = make_model(labels=2, patch=PATCH, onnx_path=path)
         self.right = OnnxCpuEngine(self.model, threads=1, tile_batch=1)
@@ -59,6 +60,7 @@ class Site:
             (Rung("tensorrt", "numpy", self._load, needs_gpu=True), LADDER[-1]),
             lambda: GPU,
             self._build,
+            turn,
         )
 
     def _load(self, model, settings, gpu):
@@ -141,6 +143,22 @@ def test_a_better_engine_that_answers_wrongly_never_serves(site):
     site.finish()
     assert site.slot.between_jobs().name == "onnx-cpu"
     assert site.demotions == 1
+
+
+def test_networks_of_one_worker_are_built_one_after_the_other(tmp_path):
+    turn = BuildTurn()
+    first, second = (Site(tmp_path / name, turn=turn) for name in ("first", "second"))
+    assert (len(first.builds), len(second.builds)) == (1, 0)
+    second.slot.between_jobs()
+    assert not second.builds
+    first.finish("fail")
+    first.slot.between_jobs()
+    second.slot.between_jobs()
+    assert (len(first.builds), len(second.builds)) == (1, 1)
+    second.finish()
+    assert second.slot.between_jobs() is second.better
+    first.slot.close()
+    second.slot.close()
 
 
 def test_a_build_that_fails_is_fatal_in_strict_mode(tmp_path):
