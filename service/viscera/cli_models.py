@@ -5,6 +5,7 @@ from pathlib import Path
 
 from viscera.cli_parts import Commands, nothing
 from viscera.config import Settings
+from viscera.domain.models import Model
 from viscera.errors import ServiceError
 
 
@@ -47,7 +48,12 @@ def _add_import(actions: Commands) -> None:
         "several folds become one network that answers their mean.",
     )
     nnunet.add_argument(
-        "folder", type=Path, metavar="RESULTS_FOLDER", help="TRAINER__PLANS__CONFIG"
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="RESULTS_FOLDER",
+        help="TRAINER__PLANS__CONFIG; several share one task: where two claim a voxel, the later"
+        " one has it",
     )
     nnunet.add_argument("--name", required=True, metavar="NAME", help="of the package")
     nnunet.add_argument("--version", required=True, metavar="VERSION", help="of the package")
@@ -74,6 +80,16 @@ def _add_import(actions: Commands) -> None:
     )
     nnunet.add_argument(
         "--modality", choices=("CT", "MR"), action="append", default=[], help="may be given twice"
+    )
+    nnunet.add_argument(
+        "--totalsegmentator",
+        type=int,
+        choices=(1, 3),
+        nargs="?",
+        const=3,
+        metavar="1|3",
+        help="TotalSegmentator's own answer: its resampling before nnU-Net (3, cubic, up to its"
+        " version 2.15; 1, linear, its default since), steps of 0.8, nearest labels back",
     )
     nnunet.add_argument(
         "--trust-trainer", action="store_true", help="a trainer that is none of nnU-Net's own"
@@ -144,7 +160,8 @@ def _model_import_nnunet(options: argparse.Namespace, settings: Settings) -> int
     from viscera.models.nnunet import Request
 
     request = Request(
-        folder=options.folder,
+        folder=options.folders[0],
+        further=tuple(options.folders[1:]),
         name=options.name,
         version=options.version,
         folds=tuple(part.strip() for part in options.folds.split(",") if part.strip()),
@@ -155,10 +172,11 @@ def _model_import_nnunet(options: argparse.Namespace, settings: Settings) -> int
         mirroring=options.mirroring == "checkpoint",
         modalities=tuple(options.modality),
         trust_trainer=options.trust_trainer,
+        totalsegmentator=options.totalsegmentator,
         **({"licence": options.licence} if options.licence else {}),
     )
     model = importing.import_nnunet(request, with_models(settings, repo=options.model_repo))
-    print(f"{model.full_name} in {model.folder}: engines answer as torch does")
+    print(f"{model.full_name} in {model.folder}: engines answer as torch does{_half(model)}")
     return 0
 
 
@@ -167,8 +185,14 @@ def _model_import_onnx(options: argparse.Namespace, settings: Settings) -> int:
 
     settings = with_models(settings, repo=options.model_repo)
     model = importing.import_onnx(options.file, options.manifest, settings)
-    print(f"{model.full_name} in {model.folder}: engines answer as ONNX Runtime does")
+    print(f"{model.full_name} in {model.folder}: engines answer as ONNX Runtime does{_half(model)}")
     return 0
+
+
+def _half(model: Model) -> str:
+    if all(network.half for network in model.networks):
+        return ", in half precision too"
+    return "; half precision was left out, the log says why"
 
 
 def _model_show(options: argparse.Namespace, settings: Settings) -> int:

@@ -9,11 +9,12 @@ import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from viscera import models, segment
+from viscera import log, models, segment
 from viscera.config import Settings
 from viscera.domain.arrays import Logits, Tiles
 from viscera.domain.models import Golden, Model
@@ -23,6 +24,8 @@ from viscera.metrics import Metrics
 from viscera.models import nnunet
 from viscera.models.active import activate, active_version
 from viscera.segment import golden
+
+_log = log.get(__name__)
 
 
 class RecordedEngine:
@@ -53,15 +56,17 @@ def import_nnunet(request: nnunet.Request, settings: Settings) -> Model:
         If this version is there already.
     """
     with _staged(settings, request.name, request.version) as folder:
-        parts = nnunet.build(request)
+        built = nnunet.build(request)
+        logits = iter(built.networks)
         draft = models.write_package(
             folder,
-            parts.manifest,
-            onnx=parts.onnx,
-            make_golden=lambda model: _golden(model, parts.logits),
-            card=parts.card,
+            built.manifest,
+            onnx=[network.onnx for network in built.networks],
+            make_golden=lambda model: _golden(model, next(logits).logits),
+            card=built.card,
         )
         _prove(draft, settings)
+        _add_half(draft, settings)
     return models.load_model(settings.models.repo, f"{request.name}/{request.version}")
 
 
@@ -105,6 +110,7 @@ def import_onnx(file: Path, manifest_file: Path, settings: Settings) -> Model:
             card=f"# {name}/{version}\n\nImported from an ONNX file; see manifest.toml.\n",
         )
         _prove(draft, settings)
+        _add_half(draft, settings)
     return models.load_model(settings.models.repo, f"{name}/{version}")
 
 
@@ -115,7 +121,26 @@ def _golden(model: Model, logits: np.ndarray) -> Golden:
 def _prove(model: Model, settings: Settings) -> None:
     engine = settings.engine
     segment.configure_numba(engine.numba_cache, engine.numba_threading_layer, engine.threads)
-    segment.start_engine(model, models.read_golden(model), engine, Metrics()).close()
+    for network in model.networks:
+        segment.start_engine(network, models.read_golden(network), engine, Metrics()).close()
+
+
+def _add_half(model: Model, settings: Settings) -> None:
+    """Add what TensorRT takes: each network that half precision does no harm to."""
+    if find_spec("onnx") is None or find_spec("onnxruntime") is None:
+        _log.warning("half_left_out", model=model.full_name, why="needs onnx and onnxruntime")
+        return
+    from viscera.segment.half_check import typed_and_checked  # both are extras
+
+    halves = {}
+    for network in model.networks:
+        try:
+            halves[network.part] = typed_and_checked(
+                network, models.read_golden(network), settings.engine.threads
+            )
+        except ModelRefused as error:
+            _log.warning("half_left_out", model=network.full_name, why=str(error))
+    models.add_half(model, halves)
 
 
 def _keep_in_force(repo: Path, name: str) -> None:

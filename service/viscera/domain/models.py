@@ -149,6 +149,9 @@ class Model:
     folder: Path
     onnx: Path
     onnx_sha256: str
+    half: Path | None = None
+    """The network with convolutions in half precision, typed for TensorRT; None: not there."""
+    half_sha256: str = ""
     golden: Path
     part: str = ""
     """Of a package with parts, which of them this is; empty: the whole package."""

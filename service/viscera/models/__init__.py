@@ -6,9 +6,10 @@ Nothing here runs a network; `segment` compares the golden tile.
 """
 
 from viscera.models.package import check_name, list_models, load_model, package_names, read_golden
-from viscera.models.write import write_package
+from viscera.models.write import add_half, write_package
 
 __all__ = [
+    "add_half",
     "check_name",
     "list_models",
     "load_model",

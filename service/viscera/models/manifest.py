@@ -27,7 +27,7 @@ from viscera.models.tables import (
 VERSION_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$"
 
 _FORMAT_2 = {"crop", "separate_axis", "outputs"}
-_WHOLE = "model"
+WHOLE = "model"
 MAX_PARTED_LABELS = 253
 """Of 255 values in a label map, merging needs one for what a part finds and does not report."""
 
@@ -71,7 +71,7 @@ class Manifest(Table):
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
-        stems = [part.name for part in self.parts] or [_WHOLE]
+        stems = [part.name for part in self.parts] or [WHOLE]
         needed = {name for stem in stems for name in (onnx_name(stem), golden_name(stem))}
         if missing := needed - set(self.files):
             raise ValueError(f"files must list {', '.join(sorted(missing))}")
@@ -136,7 +136,7 @@ class Manifest(Table):
         )
 
     def _whole(self, folder: Path, digest: str) -> Model:
-        stem = self.parts[0].name if self.parts else _WHOLE
+        stem = self.parts[0].name if self.parts else WHOLE
         return Model(
             name=self.name,
             version=self.version,
@@ -168,7 +168,12 @@ def onnx_name(stem: str) -> str:
 
 def golden_name(stem: str) -> str:
     """Return the file of its golden tile."""
-    return "golden.npz" if stem == _WHOLE else f"{stem}-golden.npz"
+    return "golden.npz" if stem == WHOLE else f"{stem}-golden.npz"
+
+
+def half_name(stem: str) -> str:
+    """Return the file of the same network in half precision, which a package need not have."""
+    return f"{stem}.fp16.onnx"
 
 
 def _shared(given: InputTable) -> tuple[Any, ...]:
@@ -177,9 +182,12 @@ def _shared(given: InputTable) -> tuple[Any, ...]:
 
 
 def _files(folder: Path, files: Mapping[str, str], stem: str) -> dict[str, Any]:
+    half = half_name(stem)
     return {
         "onnx": folder / onnx_name(stem),
         "onnx_sha256": files[onnx_name(stem)],
+        "half": folder / half if half in files else None,
+        "half_sha256": files.get(half, ""),
         "golden": folder / golden_name(stem),
     }
 

@@ -4,14 +4,15 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Callable, Mapping
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from viscera.domain.models import Golden, Model
-from viscera.models.manifest import parse_manifest
+from viscera.models.manifest import WHOLE, golden_name, half_name, onnx_name, parse_manifest
 from viscera.models.package import MANIFEST, load_model
 
 CARD = "MODEL_CARD.md"
@@ -21,7 +22,7 @@ def write_package(
     folder: Path,
     manifest: Mapping[str, Any],
     *,
-    onnx: bytes,
+    onnx: bytes | Sequence[bytes],
     make_golden: Callable[[Model], Golden],
     card: str,
 ) -> Model:
@@ -35,9 +36,9 @@ def write_package(
     manifest
         The tables of `manifest.toml` but ``files``; see :class:`models.manifest.Manifest`.
     onnx
-        The network, float32.
+        The network, float32; or one for each of the manifest's ``parts``, in their order.
     make_golden
-        Called with the model once its network lies in `folder`: usually ``segment.golden.make``
+        Called with each network's model once it lies in `folder`: usually ``segment.golden.make``
         on an engine that is trusted.
     card
         Markdown: what it was trained on, how well it does, what it must not be used for.
@@ -50,22 +51,49 @@ def write_package(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
     where = f"{folder.parent.name}/{folder.name}"
-    contents = {"model.onnx": onnx, CARD: card.encode()}
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    draft = _with_digests(manifest, {**contents, "golden.npz": b""})
-    golden = make_golden(parse_manifest(draft, where).to_model(folder, ""))
-    contents["golden.npz"] = _npz(golden)
-    (folder / "golden.npz").write_bytes(contents["golden.npz"])
-    part = folder / f"{MANIFEST}.part"
-    part.write_text(_with_digests(manifest, contents), encoding="utf-8")
-    part.replace(folder / MANIFEST)
+    networks = [onnx] if isinstance(onnx, bytes) else onnx
+    stems = [part["name"] for part in manifest.get("parts", ())] or [WHOLE]
+    named = dict(zip(map(onnx_name, stems), networks, strict=True))
+    files = {
+        name: _write(folder / name, content)
+        for name, content in {**named, CARD: card.encode()}.items()
+    }
+    files |= dict.fromkeys(map(golden_name, stems), hashlib.sha256().hexdigest())
+    draft = parse_manifest(dump_toml({**manifest, "files": files}), where).to_model(folder, "")
+    for network in draft.networks:
+        files[network.golden.name] = _write(network.golden, _npz(make_golden(network)))
+    _write_manifest(folder, {**manifest, "files": files})
     return load_model(folder.parents[1], where)
 
 
-def _with_digests(manifest: Mapping[str, Any], contents: Mapping[str, bytes]) -> str:
-    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    return dump_toml({**manifest, "files": files})
+def add_half(model: Model, networks: Mapping[str, bytes]) -> Model:
+    """Add networks in half precision to a package that is not in its repository yet.
+
+    Parameters
+    ----------
+    model
+        As :func:`write_package` returned it.
+    networks
+        ONNX, by the name of the part; ``""`` where the package is one network.
+    """
+    manifest = tomllib.loads((model.folder / MANIFEST).read_text(encoding="utf-8"))
+    for part, content in networks.items():
+        name = half_name(part or WHOLE)
+        manifest["files"][name] = _write(model.folder / name, content)
+    _write_manifest(model.folder, manifest)
+    return load_model(model.folder.parents[1], model.full_name)
+
+
+def _write(path: Path, content: bytes) -> str:
+    """Write a file; return its digest."""
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_manifest(folder: Path, tables: Mapping[str, Any]) -> None:
+    part = folder / f"{MANIFEST}.part"
+    part.write_text(dump_toml(tables), encoding="utf-8")
+    part.replace(folder / MANIFEST)
 
 
 def _npz(golden: Golden) -> bytes:
@@ -81,14 +109,34 @@ def _npz(golden: Golden) -> bytes:
 
 
 def dump_toml(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> str:
-    """Return `tree` as TOML: strings, numbers, booleans, lists, tables; None is left out."""
+    """Return `tree` as TOML: strings, numbers, booleans, lists, tables; None is left out.
+
+    A list of tables is written table by table at the top, within a line below it.
+    """
     tree = {key: value for key, value in tree.items() if value is not None}
     tables = {key: value for key, value in tree.items() if isinstance(value, Mapping)}
-    lines = [f"{_key(k)} = {_value(v)}" for k, v in tree.items() if k not in tables]
+    lists = {key: value for key, value in tree.items() if not path and _is_tables(value)}
+    lines = [f"{_key(k)} = {_value(v)}" for k, v in tree.items() if k not in {**tables, **lists}]
     text = "".join(f"{line}\n" for line in lines)
     if path and (lines or not tables):
         text = f"\n[{'.'.join(map(_key, path))}]\n{text}"
-    return text + "".join(dump_toml(table, (*path, key)) for key, table in tables.items())
+    text += "".join(dump_toml(table, (*path, key)) for key, table in tables.items())
+    return text + "".join(_tables(key, rows) for key, rows in lists.items())
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+
+
+def _tables(key: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return an array of tables, which begins with its plain keys."""
+    text = ""
+    for row in rows:
+        plain = {k: v for k, v in row.items() if not isinstance(v, Mapping)}
+        tables = {k: v for k, v in row.items() if isinstance(v, Mapping)}
+        text += f"\n[[{_key(key)}]]\n{dump_toml(plain)}"
+        text += "".join(dump_toml(table, (key, name)) for name, table in tables.items())
+    return text
 
 
 def _value(value: Any) -> str:

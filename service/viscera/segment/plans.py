@@ -32,7 +32,7 @@ class PlanKey:
     labels: int
     tile_batch: int
     half: bool
-    """Whether the network was typed by `half.to_half` first."""
+    """Whether the network runs in half precision."""
 
     @property
     def digest(self) -> str:

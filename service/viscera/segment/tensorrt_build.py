@@ -34,6 +34,7 @@ class BuildRequest:
     onnx: str
     tile_batch: int
     half: bool
+    """Whether the network is to be typed for half precision first."""
     plan: str
     timing: str
 

@@ -14,7 +14,8 @@ from viscera.segment.tensorrt_build import BuildRequest
 _log = log.get(__name__)
 
 HALF = True
-"""Whether networks are typed for half precision; the golden tile says if one bears it."""
+"""Whether networks run in half precision; the golden tile says if one bears it. A package may
+bring its network typed so; else it is typed when the plan is built."""
 
 
 def load_tensorrt(library: str, model: Model, settings: EngineSettings, gpu: Gpu) -> Engine:
@@ -43,9 +44,9 @@ def load_tensorrt(library: str, model: Model, settings: EngineSettings, gpu: Gpu
     raise PlanNotBuilt(
         BuildRequest(
             library=library,
-            onnx=str(model.onnx),
+            onnx=str(model.half or model.onnx),
             tile_batch=settings.tile_batch,
-            half=HALF,
+            half=HALF and model.half is None,
             plan=str(cache.path_of(key)),
             timing=str(cache.timing_path(key)),
         )
@@ -60,7 +61,7 @@ def key_of(library: str, version: str, model: Model, tile_batch: int, gpu: Gpu) 
         gpu=gpu.name,
         capability=gpu.capability,
         driver=f"{gpu.driver} {gpu.cuda}",
-        onnx_sha256=model.onnx_sha256,
+        onnx_sha256=model.half_sha256 or model.onnx_sha256,
         patch=model.patch_size,
         channels=len(model.channels),
         labels=model.output_count,

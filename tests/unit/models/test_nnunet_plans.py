@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from viscera.errors import ModelRefused
-from viscera.models.nnunet.build import _axes, _modalities
 from viscera.models.nnunet.labels import label_tables
 from viscera.models.nnunet.plans import Resampling, read_configuration
 from viscera.models.nnunet.request import Request
+from viscera.models.nnunet.tables import _axes, _modalities
 from viscera.models.nnunet.trainers import is_known_trainer
 
 STRIDES = [[1, 1, 1], [2, 2, 2], [1, 2, 2]]

@@ -1,13 +1,14 @@
 """nnU-Net's label names to the organs, or to what a mapping file says of them."""
 
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from viscera.domain.organs import AMOS
+from viscera.domain.organs import AMOS, PROSTATE
 from viscera.errors import ModelRefused
+from viscera.models.nnunet.request import TOTALSEGMENTATOR
 
 _AMOS = {label.name for label in AMOS}
 _ALIASES = {
@@ -21,7 +22,7 @@ _ALIASES = {
     "right adrenal": "right adrenal gland",
     "left adrenal": "left adrenal gland",
 }
-_TOTALSEGMENTATOR = {
+_TOTALSEGMENTATOR: dict[str, str | dict[str, Any]] = {
     "spleen": "spleen",
     "kidney_right": "right kidney",
     "kidney_left": "left kidney",
@@ -36,8 +37,16 @@ _TOTALSEGMENTATOR = {
     "adrenal_gland_left": "left adrenal gland",
     "duodenum": "duodenum",
     "urinary_bladder": "bladder",
+    "prostate": {
+        "name": PROSTATE.title.casefold(),
+        "title": PROSTATE.title,
+        "category": asdict(PROSTATE.category),
+        "type": asdict(PROSTATE.type),
+        "rgb": list(PROSTATE.rgb),
+    },
 }
-TOTALSEGMENTATOR = "totalsegmentator"
+"""Its class names, of versions 1 and 2, CT and MR. AMOS's label 15 is a uterus in women; its
+prostate never is, so it keeps its own name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +98,35 @@ def label_tables(names: Mapping[str, int], mapping: str | Path | None) -> LabelT
             outputs[-1] = len(labels)
     reported = [label for label in labels if isinstance(label, str)]
     if not labels:
-        raise ModelRefused("none of the network's labels would be reported; see --labels")
+        raise ModelRefused(
+            "none of the network's labels would be reported; see --labels, or leave it out"
+        )
     if len(set(reported)) != len(reported):
         raise ModelRefused(f"two outputs become one label: {', '.join(reported)}")
-    missing = [label.name for label in AMOS if label.name not in reported]
-    return LabelTables(labels=labels, outputs=outputs, not_segmented=missing if reported else [])
+    return LabelTables(labels=labels, outputs=outputs, not_segmented=_missing(labels))
+
+
+def joined(parts: Sequence[LabelTables]) -> tuple[LabelTables, list[list[int]]]:
+    """Return the labels of a whole package, and for each part what its outputs become there.
+
+    A label that two parts have is one.
+    """
+    labels: list[str | dict[str, Any]] = []
+    outputs = []
+    for part in parts:
+        labels += [label for label in part.labels if label not in labels]
+        own = [0, *(labels.index(label) + 1 for label in part.labels)]
+        outputs.append([own[place] for place in part.outputs])
+    return LabelTables(labels=labels, outputs=[], not_segmented=_missing(labels)), outputs
+
+
+def _missing(labels: Sequence[str | dict[str, Any]]) -> list[str]:
+    """Return AMOS's labels that are not reported; none where none is."""
+    names = [label if isinstance(label, str) else label["name"] for label in labels]
+    if PROSTATE.title.casefold() in names:  # what of label 15 the network can find
+        names.append(PROSTATE.name)
+    known = any(label.name in names for label in AMOS)
+    return [label.name for label in AMOS if known and label.name not in names]
 
 
 def _amos_name(name: str) -> str | None:

@@ -3,12 +3,20 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+TOTALSEGMENTATOR = "totalsegmentator"
+"""Said for `labels`: its class names."""
+TOTALSEGMENTATOR_STEP = 0.8
+"""Of the task ``total`` and its kin."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What to import, and what nobody can read from the folder."""
 
     folder: Path
+    further: tuple[Path, ...] = ()
+    """Folders of networks that share the task: the package has a part for each, `folder`'s first;
+    a voxel that two parts claim is the later one's."""
     name: str
     version: str
     folds: tuple[str, ...] = ()
@@ -25,4 +33,17 @@ class Request:
     modalities: tuple[str, ...] = ()
     """``CT``, ``MR``; empty: the channels' names must say it."""
     trust_trainer: bool = False
+    totalsegmentator: int | None = None
+    """1 or 3: TotalSegmentator's own answer, with its first resampling of this order. None:
+    nnU-Net's."""
     licence: str = "as the weights' owner has it; whoever imported them did not say"
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether tiles are mirrored at all; TotalSegmentator's program never does."""
+        return self.mirroring and self.totalsegmentator is None
+
+    @property
+    def labels_or_default(self) -> str | None:
+        """What `labels` says, TotalSegmentator's names where its answer is asked for."""
+        return self.labels or (TOTALSEGMENTATOR if self.totalsegmentator is not None else None)
