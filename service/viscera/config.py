@@ -49,9 +49,16 @@ class Peer(_Section):
         (), description="Source networks in CIDR; empty admits nobody."
     )
     host: str = Field(
-        "", description="Where it answers C-FIND and C-MOVE, for `viscera pull`; empty: nowhere."
+        "",
+        description="Where it answers C-FIND and C-MOVE, for `viscera pull` and gRPC's "
+        "SegmentByUid; empty: nowhere.",
     )
     port: _Port = Field(104, description="Its port there.")
+    grpc_principals: tuple[str, ...] = Field(
+        (),
+        description="gRPC clients that may have its series segmented by UID (`local` without "
+        "tokens and certificates); empty: none.",
+    )
     require_tls: bool = Field(False, description="Whether it is turned away on the plain port.")
     certificates: tuple[str, ...] = Field(
         (),
@@ -107,7 +114,12 @@ class DicomSettings(_Section):
     max_associations: int = Field(32, ge=1, le=512, description="Open associations at once.")
     max_associations_per_peer: int = Field(16, ge=1, le=512, description="Of these, from one peer.")
     max_per_address: int = Field(
-        48, ge=1, le=1024, description="Connections from one address to one process and port."
+        48,
+        ge=1,
+        le=1024,
+        description="Connections from one address to one process and port: `processes` times as "
+        "many to a port that they share. What is admitted of them, the two limits above bound over "
+        "all processes.",
     )
     idle_timeout_s: float = Field(
         60.0, gt=0, description="Silence after which an association is aborted."

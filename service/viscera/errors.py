@@ -20,6 +20,7 @@
     ├── UnknownPeer
     ├── NotAuthorised
     ├── JobNotFound
+    ├── SeriesNotFound              neither we nor the PACS have it
     ├── JobStopped                  cancelled or superseded before it had a result
     ├── ModelNotFound
     ├── ModelRefused                a package that must not be served
@@ -122,6 +123,10 @@ class NotAuthorised(ServiceError):
 
 class JobNotFound(ServiceError):
     """No such job, or it belongs to another principal."""
+
+
+class SeriesNotFound(ServiceError):
+    """A PACS has no such series in that study."""
 
 
 class JobStopped(ServiceError):

@@ -30,6 +30,7 @@ _TABLE: dict[type[errors.ServiceError], Outward] = {
     errors.UnknownPeer: Outward(grpc.StatusCode.PERMISSION_DENIED, 0x0124),
     errors.NotAuthorised: Outward(grpc.StatusCode.UNAUTHENTICATED, 0x0124),
     errors.JobNotFound: Outward(grpc.StatusCode.NOT_FOUND, 0x0110),
+    errors.SeriesNotFound: Outward(grpc.StatusCode.NOT_FOUND, 0x0110),
     errors.JobStopped: Outward(grpc.StatusCode.ABORTED, 0x0110),
     errors.ModelNotFound: Outward(grpc.StatusCode.NOT_FOUND, 0x0110),
     errors.InvalidRequest: Outward(grpc.StatusCode.INVALID_ARGUMENT, 0xC000),
@@ -38,6 +39,7 @@ _TABLE: dict[type[errors.ServiceError], Outward] = {
     errors.DeviceLost: Outward(grpc.StatusCode.UNAVAILABLE, 0x0110),
     errors.ShuttingDown: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),
     errors.PeerUnreachable: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),
+    errors.PeerRefused: Outward(grpc.StatusCode.FAILED_PRECONDITION, 0x0110),
     errors.StoreUnavailable: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),
 }
 

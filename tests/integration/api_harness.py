@@ -17,14 +17,16 @@ from pydantic import SecretStr
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from viscera.api.by_uid import Archive
 from viscera.api.grpc_server import GrpcServer
 from viscera.api.v1.viscera_pb2_grpc import SegmentationServiceStub
-from viscera.config import GrpcSettings, JobSettings
+from viscera.config import DicomSettings, GrpcSettings, JobSettings
 from viscera.domain.jobs import Choice, Job, JobKind, PlannedJob
 from viscera.domain.results import Decision, ResultFile, ResultKind, Verdict
 from viscera.domain.sources import SourceFrame, Submission
 from viscera.jobs.spool import Spool
 from viscera.jobs.store import SqlJobStore
+from viscera.receive import PacsArchive
 
 CONTENTS = {
     ResultKind.SEG: b"a segmentation" * 100_000,
@@ -138,7 +140,7 @@ def a_house(folder: Path) -> Iterator[House]:
         f"sqlite:///{folder / 'jobs.db'}",
         clock=now,
         settings=JobSettings(url=SecretStr("sqlite://")),
-        close_after=lambda closing: now(),
+        close_after=lambda closing: closing.arrivals[0],
         spool_root=folder / "spool",
     )
     store.migrate()
@@ -150,7 +152,9 @@ def a_house(folder: Path) -> Iterator[House]:
 
 
 @contextmanager
-def serving(house: House, max_queued: int = 100, **settings: Any) -> Iterator[GrpcServer]:
+def serving(
+    house: House, max_queued: int = 100, archive: Archive | None = None, **settings: Any
+) -> Iterator[GrpcServer]:
     """Open the door on a free port."""
     server = GrpcServer(
         GrpcSettings(**{"port": 0, **settings}),
@@ -159,6 +163,7 @@ def serving(house: House, max_queued: int = 100, **settings: Any) -> Iterator[Gr
         list_models=lambda: (),
         results_root=house.results,
         max_queued=max_queued,
+        archive=archive or PacsArchive(DicomSettings()),
         poll_s=0.02,
     )
     server.start()

@@ -44,6 +44,37 @@ def segment_files(
     return answers
 
 
+def segment_by_uid(
+    channel: grpc.Channel,
+    peer: str,
+    study_uid: str,
+    series_uid: str,
+    model: str = "",
+    token: str = "",
+) -> Iterator[pb.SegmentByUidResponse]:
+    """Have one series of a PACS segmented; yield the service's answers as they come.
+
+    Parameters
+    ----------
+    peer
+        The service's name of the PACS.
+    model, token
+        As in :func:`segment_files`.
+
+    Raises
+    ------
+    grpc.RpcError
+        With the details that the proto describes.
+    """
+    stub = SegmentationServiceStub(channel)  # type: ignore[no-untyped-call]
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    request = pb.SegmentByUidRequest(
+        peer=peer, study_uid=study_uid, series_uid=series_uid, model=model
+    )
+    answers: Iterator[pb.SegmentByUidResponse] = stub.SegmentByUid(request, metadata=metadata)
+    return answers
+
+
 def requests(paths: Sequence[Path], model: str = "") -> Iterator[pb.SegmentSeriesRequest]:
     """Yield what a client of SegmentSeries sends: the header, then every file in chunks."""
     yield pb.SegmentSeriesRequest(header=pb.SeriesHeader(model=model, instances=len(paths)))

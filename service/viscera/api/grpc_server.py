@@ -9,6 +9,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from viscera import log
 from viscera.api.auth import authenticator
+from viscera.api.by_uid import Archive, ByUid
 from viscera.api.gate import Gate
 from viscera.api.jobs import JobBook
 from viscera.api.servicer import Models, SegmentationServicer
@@ -41,6 +42,8 @@ class GrpcServer:
         Folder that `ResultFile.path` is relative to.
     max_queued
         Jobs waiting above which uploads are refused.
+    archive
+        Asks the PACS of the settings.
     poll_s
         Pause between looks at a job that somebody follows.
 
@@ -59,6 +62,7 @@ class GrpcServer:
         list_models: Models,
         results_root: Path,
         max_queued: int,
+        archive: Archive,
         poll_s: float = 0.25,
     ) -> None:
         self._settings = settings
@@ -81,6 +85,7 @@ class GrpcServer:
             book=JobBook(store, poll_s, self._stopping),
             limits=Limits.of(settings),
             max_queued=max_queued,
+            by_uid=ByUid(archive, spool, store),
         )
         add_SegmentationServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

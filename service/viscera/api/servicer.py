@@ -4,9 +4,11 @@
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from viscera import log
 from viscera.api import messages, results
+from viscera.api.by_uid import ByUid
 from viscera.api.gate import Call
 from viscera.api.jobs import JobBook, Planned, require_results
 from viscera.api.uploads import DoorStore, Limits, Requests, Upload, read_header
@@ -25,7 +27,8 @@ _PAGE = 100
 _LONGEST_PAGE = 1000
 
 Models = Callable[[], Sequence[Model]]
-Answers = Iterator[pb.SegmentSeriesResponse]
+Part = dict[str, Any]
+"""One answer of a segmenting call by the name of its part: such calls answer alike."""
 
 
 class SegmentationServicer(SegmentationServiceServicer):
@@ -45,6 +48,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         book: JobBook,
         limits: Limits,
         max_queued: int,
+        by_uid: ByUid,
     ) -> None:
         self._store = store
         self._spool = spool
@@ -53,29 +57,27 @@ class SegmentationServicer(SegmentationServiceServicer):
         self._book = book
         self._limits = limits
         self._max_queued = max_queued
+        self._by_uid = by_uid
 
-    def SegmentSeries(self, requests: Requests, call: Call) -> Answers:
+    def SegmentSeries(self, requests: Requests, call: Call) -> Iterator[pb.SegmentSeriesResponse]:
         """Take one upload, then tell what becomes of it and send the results."""
-        upload = self._open(read_header(requests), call)
+        header = read_header(requests)
+        upload = self._open(header.model, call, header.instances)
         yield pb.SegmentSeriesResponse(accepted=pb.Accepted(job_id=upload.handle))
         upload.take(requests, self._limits)
-        if upload.declared:  # all that was announced is here, whether or not the client is
-            upload.complete()
-        else:
-            upload.record()
-        yield pb.SegmentSeriesResponse(
-            stored=pb.Stored(instances=len(upload.arrivals), size_bytes=upload.size_bytes)
-        )
-        if not upload.declared:
-            # A broken connection can look like a half-close. With an answer sent, it is known.
-            if not call.is_active():
-                _log.info("upload_broken_off", instances=len(upload.arrivals))
-                return
-            upload.complete()
-        yield pb.SegmentSeriesResponse(complete=pb.Complete(job_id=upload.handle))
-        planned = self._book.await_plan(upload.handle, call)
-        if planned is not None:
-            yield from self._tell(planned, call)
+        for part in self._finish(upload, call):
+            yield pb.SegmentSeriesResponse(**part)
+
+    def SegmentByUid(
+        self, request: pb.SegmentByUidRequest, call: Call
+    ) -> Iterator[pb.SegmentByUidResponse]:
+        """Get one series of a PACS, then tell what becomes of it and send the results."""
+        wanted = self._by_uid.locate(request, call.principal)
+        upload = self._open(request.model, call)
+        yield pb.SegmentByUidResponse(accepted=pb.Accepted(job_id=upload.handle))
+        upload.adopt(self._by_uid.bring(wanted, call))
+        for part in self._finish(upload, call):
+            yield pb.SegmentByUidResponse(**part)
 
     def GetJob(self, request: pb.GetJobRequest, call: Call) -> pb.GetJobResponse:
         """Return one job, or what its handle stands for so far."""
@@ -146,21 +148,40 @@ class SegmentationServicer(SegmentationServiceServicer):
         models = [messages.model_message(model) for model in self._list_models()]
         return pb.ListModelsResponse(models=models)
 
-    def _open(self, header: pb.SeriesHeader, call: Call) -> Upload:
-        if header.model:
-            self._require_model(header.model)
+    def _open(self, model: str, call: Call, declared: int = 0) -> Upload:
+        if model:
+            self._require_model(model)
         queued = self._store.counts().get(JobState.QUEUED, 0)
         if queued >= self._max_queued:
             raise QueueFull(f"{queued} jobs wait; send this series again later")
         upload = Upload(
             handle=uuid.uuid4().hex,
             principal=call.principal,
-            declared=header.instances,
+            declared=declared,
             spool=self._spool,
             store=self._store,
         )
-        upload.open(header.model)
+        upload.open(model)
         return upload
+
+    def _finish(self, upload: Upload, call: Call) -> Iterator[Part]:
+        """Complete an upload whose instances are here, and yield all that becomes of it."""
+        if upload.declared:  # all that was announced is here, whether or not the client is
+            upload.complete()
+        else:
+            upload.record()
+        stored = pb.Stored(instances=len(upload.arrivals), size_bytes=upload.size_bytes)
+        yield {"stored": stored}
+        if not upload.declared:
+            # A broken connection can look like a half-close. With an answer sent, it is known.
+            if not call.is_active():
+                _log.info("upload_broken_off", instances=len(upload.arrivals))
+                return
+            upload.complete()
+        yield {"complete": pb.Complete(job_id=upload.handle)}
+        planned = self._book.await_plan(upload.handle, call)
+        if planned is not None:
+            yield from self._tell(planned, call)
 
     def _require_model(self, name: str) -> None:
         models = self._list_models()
@@ -168,28 +189,27 @@ class SegmentationServicer(SegmentationServiceServicer):
             known = ", ".join(sorted(model.full_name for model in models)) or "none"
             raise ModelNotFound(f"model {name[:64]!r} is not here; known: {known}")
 
-    def _tell(self, planned: Planned, call: Call) -> Answers:
+    def _tell(self, planned: Planned, call: Call) -> Iterator[Part]:
         """Yield the plan, each job's way and its files; raise if one ended without a result."""
-        message = messages.planned_message(planned.jobs, planned.choices)
-        yield pb.SegmentSeriesResponse(planned=message)
+        yield {"planned": messages.planned_message(planned.jobs, planned.choices)}
         if planned.refusal is not None:
             raise planned.refusal
         ended = []
         for job in planned.jobs:
             for news in self._book.follow(job, call):
                 if isinstance(news, JobEvent):
-                    yield pb.SegmentSeriesResponse(progress=messages.progress_message(news))
+                    yield {"progress": messages.progress_message(news)}
                 else:
                     ended.append(news)
                     yield from self._result(news)
         require_results(ended)
 
-    def _result(self, job: Job) -> Answers:
+    def _result(self, job: Job) -> Iterator[Part]:
         withheld = job.verdict is None or job.verdict.decision is Decision.WITHHOLD
         for file in () if withheld else messages.sendable(job.results):
             for chunk in results.chunks(self._results_root, job, file):
-                yield pb.SegmentSeriesResponse(chunk=chunk)
-        yield pb.SegmentSeriesResponse(finished=messages.job_message(job))
+                yield {"chunk": chunk}
+        yield {"finished": messages.job_message(job)}
 
 
 def _as_message(found: Job | Planned) -> pb.Job:

@@ -1,8 +1,9 @@
 """A client's stream of chunks becomes instances in the spool."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import grpc
@@ -137,6 +138,16 @@ class Upload:
             with suppress(StoreUnavailable):  # the spool is scanned at the next start
                 self.record()
             raise
+
+    def adopt(self, paths: Iterable[Path]) -> None:
+        """Take what the spool holds of a PACS series.
+
+        Raises
+        ------
+        SpoolFull
+            If the disk has no room.
+        """
+        self.arrivals = {one.sop_uid: one for one in self.spool.adopt(paths, self.handle)}
 
     def record(self) -> None:
         """Give the store the rows: retention removes what has some, also where no more comes."""

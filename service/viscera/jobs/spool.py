@@ -185,6 +185,35 @@ class Spool:
             if arrival is not None:
                 yield arrival
 
+    def held(self, principal: str, series_uid: str) -> tuple[Path, ...]:
+        """Return what is here of a series of one DICOM peer, relative to the root."""
+        folder = self._root / Origin.DICOM / _checked(principal) / _hash(series_uid)
+        return tuple(sorted(file.relative_to(self._root) for file in folder.glob("*.dcm")))
+
+    def adopt(self, paths: Iterable[Path], upload: str) -> Iterator[Arrival]:
+        """Put instances of a DICOM peer into an upload as well: links, not copies.
+
+        Parameters
+        ----------
+        paths
+            As `held` gives them; what is not there any more is passed over.
+        upload
+            Opened before.
+
+        Raises
+        ------
+        SpoolFull
+            If the disk has no room.
+        """
+        folder = self._upload_folder(upload)
+        with durable.full_disk_named():
+            for path in paths:
+                with suppress(FileNotFoundError, FileExistsError):
+                    os.link(self._root / path, folder / path.name)
+            durable.sync_folder(folder)
+        links = sorted(file.relative_to(self._root) for file in folder.glob("*.dcm"))
+        yield from self.arrivals(links)
+
     def path(self, arrival_path: str | Path) -> Path:
         """Return the absolute path of an instance."""
         path = self._root / arrival_path

@@ -6,8 +6,9 @@ Fails: towards the peer, by the DIMSE status of `viscera.statuses`; a caller who
 settings is rejected at association. A store that does not answer stops nothing here.
 """
 
+from viscera.receive.archive import PacsArchive
 from viscera.receive.classes import offered
 from viscera.receive.indexer import Indexer
 from viscera.receive.listener import Listener
 
-__all__ = ["Indexer", "Listener", "offered"]
+__all__ = ["Indexer", "Listener", "PacsArchive", "offered"]

@@ -75,8 +75,12 @@ class Puller:
     def __init__(self, assoc: Association, peer: Peer, ae_title: str) -> None:
         self._assoc, self._peer, self._ae_title = assoc, peer, ae_title
 
-    def find(self, study_uid: str) -> tuple[FoundSeries, ...]:
-        """Return the series of a study; none where the PACS has no such study.
+    def abort(self) -> None:
+        """Break off whatever is asked; it ends as `PeerUnreachable`."""
+        self._assoc.abort(block=False)
+
+    def find(self, study_uid: str, series_uid: str = "") -> tuple[FoundSeries, ...]:
+        """Return the series of a study, or one of them; none where the PACS has none.
 
         Raises
         ------
@@ -87,7 +91,7 @@ class Puller:
         """
         if not is_uid(study_uid):
             raise InvalidRequest("a Study Instance UID is digits and dots, at most 64 characters")
-        query = _series_query(study_uid, "")
+        query = _series_query(study_uid, series_uid)
         query.Modality = ""
         query.NumberOfSeriesRelatedInstances = None
         found: list[FoundSeries] = []

@@ -6,6 +6,7 @@ from contextlib import closing
 from viscera import models
 from viscera.api.grpc_server import GrpcServer
 from viscera.metrics import Metrics
+from viscera.receive import PacsArchive
 from viscera.roles.parts import Face, migrate_until_done, open_spool, open_store
 
 
@@ -21,6 +22,7 @@ def run(face: Face, stop: threading.Event) -> None:
             list_models=lambda: models.list_models(settings.models.repo),
             results_root=settings.jobs.results,
             max_queued=settings.jobs.max_queued,
+            archive=PacsArchive(settings.dicom),
         )
         server.start()
         announce(grpc_port=server.port)

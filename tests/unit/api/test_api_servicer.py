@@ -10,15 +10,18 @@ import pytest
 from api_fakes import MemoryStore, make_job, make_submission
 
 from viscera import errors
+from viscera.api.by_uid import ByUid
 from viscera.api.gate import Call
 from viscera.api.jobs import JobBook
 from viscera.api.results import CHUNK_BYTES
 from viscera.api.servicer import SegmentationServicer
 from viscera.api.uploads import Limits
 from viscera.api.v1 import viscera_pb2 as pb
+from viscera.config import DicomSettings
 from viscera.domain.jobs import Choice, Job, JobState
 from viscera.domain.results import Decision, ResultFile, ResultKind, Verdict
 from viscera.jobs.spool import Spool
+from viscera.receive import PacsArchive
 
 LOCAL = Call(principal="local", is_active=lambda: True)
 OTHER = Call(principal="other", is_active=lambda: True)
@@ -42,6 +45,7 @@ def servicer(
         book=JobBook(store, 0.001, stopping),
         limits=Limits(instance_bytes=10**9, upload_bytes=10**9),
         max_queued=3,
+        by_uid=ByUid(PacsArchive(DicomSettings()), spool, store),
     )
 
 

@@ -108,6 +108,36 @@ class SegmentSeriesResponse(_message.Message):
     finished: Job
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., stored: _Optional[_Union[Stored, _Mapping]] = ..., complete: _Optional[_Union[Complete, _Mapping]] = ..., planned: _Optional[_Union[Planned, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., chunk: _Optional[_Union[ResultChunk, _Mapping]] = ..., finished: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
 
+class SegmentByUidRequest(_message.Message):
+    __slots__ = ("peer", "study_uid", "series_uid", "model")
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    STUDY_UID_FIELD_NUMBER: _ClassVar[int]
+    SERIES_UID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    peer: str
+    study_uid: str
+    series_uid: str
+    model: str
+    def __init__(self, peer: _Optional[str] = ..., study_uid: _Optional[str] = ..., series_uid: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+
+class SegmentByUidResponse(_message.Message):
+    __slots__ = ("accepted", "stored", "complete", "planned", "progress", "chunk", "finished")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    STORED_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
+    accepted: Accepted
+    stored: Stored
+    complete: Complete
+    planned: Planned
+    progress: Progress
+    chunk: ResultChunk
+    finished: Job
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., stored: _Optional[_Union[Stored, _Mapping]] = ..., complete: _Optional[_Union[Complete, _Mapping]] = ..., planned: _Optional[_Union[Planned, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., chunk: _Optional[_Union[ResultChunk, _Mapping]] = ..., finished: _Optional[_Union[Job, _Mapping]] = ...) -> None: ...
+
 class Accepted(_message.Message):
     __slots__ = ("job_id",)
     JOB_ID_FIELD_NUMBER: _ClassVar[int]

@@ -40,6 +40,11 @@ class SegmentationServiceStub:
                 request_serializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentSeriesRequest.SerializeToString,
                 response_deserializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentSeriesResponse.FromString,
                 _registered_method=True)
+        self.SegmentByUid = channel.unary_stream(
+                '/viscera.v1.SegmentationService/SegmentByUid',
+                request_serializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentByUidRequest.SerializeToString,
+                response_deserializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentByUidResponse.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/viscera.v1.SegmentationService/GetJob',
                 request_serializer=viscera_dot_api_dot_v1_dot_viscera__pb2.GetJobRequest.SerializeToString,
@@ -95,6 +100,18 @@ class SegmentationServiceServicer:
         that leaves before it saw `complete` should have declared `instances` in the header: a broken
         connection and a half-close can look alike, and without a count the service waits to see that
         the client is still there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SegmentByUid(self, request, context):
+        """Segments one series that a PACS holds, by its UIDs, and gets its results on the same stream.
+
+        What the service has received of the series already is used where it is complete; else the
+        PACS is asked for it (C-FIND, C-MOVE), which the service's settings must allow the caller. Then
+        all is as if the caller had sent the instances by SegmentSeries: same answers, same order. What
+        the PACS sends is a series of that PACS, too, with whatever the settings say of those.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +173,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     servicer.SegmentSeries,
                     request_deserializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentSeriesRequest.FromString,
                     response_serializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentSeriesResponse.SerializeToString,
+            ),
+            'SegmentByUid': grpc.unary_stream_rpc_method_handler(
+                    servicer.SegmentByUid,
+                    request_deserializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentByUidRequest.FromString,
+                    response_serializer=viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentByUidResponse.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -221,6 +243,33 @@ class SegmentationService:
             '/viscera.v1.SegmentationService/SegmentSeries',
             viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentSeriesRequest.SerializeToString,
             viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SegmentByUid(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/viscera.v1.SegmentationService/SegmentByUid',
+            viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentByUidRequest.SerializeToString,
+            viscera_dot_api_dot_v1_dot_viscera__pb2.SegmentByUidResponse.FromString,
             options,
             channel_credentials,
             insecure,
