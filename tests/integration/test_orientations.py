@@ -6,6 +6,7 @@ patient by the SEG's own position and orientation, and compared with the body th
 """
 
 import itertools
+import json
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -19,17 +20,18 @@ import pytest
 
 import band
 import synthetic
-from judges import segment_titles
+from judges import highdicom_labels, segment_titles
 from viscera.config import SeriesSettings, Settings
 from viscera.domain.organs import AMOS
-from viscera.domain.sources import SourceFrame
+from viscera.domain.results import ResultKind
+from viscera.domain.sources import Origin, SourceFrame, Submission, SubmissionState
 from viscera.encode import ResultContext
 from viscera.encode.results import write_seg
 from viscera.encode.segments import resolve
 from viscera.encode.sources import read_sources
 from viscera.errors import CollidingSlices, IncompleteSeries
 from viscera.metrics import Metrics
-from viscera.pipeline import Pipeline
+from viscera.pipeline import Pipeline, job_without_store
 from viscera.series import assemble, read_header
 from viscera.series.stacks import build_stacks
 from viscera.volume import DecodePool, load_volume
@@ -184,6 +186,45 @@ def test_the_body_is_right_in_world_coordinates(
         expected = band.expected_labels(truth.hu)
         assert {2, 3} < set(np.unique(expected))
         np.testing.assert_array_equal(labels_in_world(seg, truth), expected)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_whole_job_is_right_too(parts: Parts, tmp_path: Path, number: int) -> None:
+    """As a worker runs it: plan, run, round-trip proof, report; the SEG is read by highdicom."""
+    truth = scan(*ORIENTATIONS[8 * number + number % 4], TILTS_DEGREES[2])
+    paths = synthetic.write_series(truth.slices, tmp_path / "in")
+    (planned,) = parts.pipeline.plan(submission_of(paths)).jobs
+    job = job_without_store(planned, truth.slices.series_uid, NOON)
+    (tmp_path / "out").mkdir()
+    outcome = parts.pipeline.run(job, paths, tmp_path / "out", lambda *_: None)
+    files = {file.kind: tmp_path / "out" / file.path.name for file in outcome.results}
+    expected = band.expected_labels(truth.hu)
+    np.testing.assert_array_equal(labels_in_world(files[ResultKind.SEG], truth), expected)
+    titles = segment_titles(files[ResultKind.SEG])
+    values = np.array([0, *(VALUES[titles[n]] for n in sorted(titles))], np.uint8)
+    read = highdicom_labels(files[ResultKind.SEG])
+    for path, labels in zip(paths, expected, strict=True):
+        sop_uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
+        seen = values[read[sop_uid]] if sop_uid in read else np.zeros_like(labels)
+        np.testing.assert_array_equal(seen, labels)
+    organs = json.loads(files[ResultKind.VOLUMES].read_text())["organs"]
+    told = {one["label"]: one["voxels"] for one in organs}
+    assert told == {value: int((expected == value).sum()) for value in told}
+
+
+def submission_of(paths: list[Path]) -> Submission:
+    return Submission(
+        id="1",
+        origin=Origin.FILE,
+        principal="local",
+        series_uid="",
+        study_uid="",
+        version=1,
+        state=SubmissionState.CLOSED,
+        model="",
+        opened_at=NOON,
+        paths=tuple(paths),
+    )
 
 
 def places_named(error: Exception) -> np.ndarray:
