@@ -332,19 +332,30 @@ def _contents() -> Iterator[str]:
 
 ### 8.1 Created SOP instances
 
-Attributes at the top level of results that were written for a phantom while this page was made.
-*Source* means copied from the first instance of the segmented series, as far as it has the
-attribute; 8.2 names all that are copied. Sequences' contents follow PS3.3. Frames of a segment are
-written only where the segment has voxels; each refers to the source frame that it lies on.
+Attributes of results that were written for a phantom while this page was made; `>` stands before
+those of a sequence's items, as far as any item has them. *Source* means copied from the first
+instance of the segmented series, as far as it has the attribute; 8.2 names all that are copied.
+Frames of a segment are written only where the segment has voxels; each refers to the source frame
+that it lies on. The report's content items have a table of their own.
 """
     with tempfile.TemporaryDirectory() as place:
         source, results = _written(Path(place))
     for ds in results:
         yield f"#### {UID(ds.SOPClassUID).name}\n"
         yield from _table("attribute", "tag", "VR", "value")
-        for element in ds:
-            yield _row(element.name, str(element.tag), element.VR, _origin(element, source))
+        for depth, element in _nested(ds):
+            name = f"{'> ' * depth}{element.name}"
+            value = "" if depth else _origin(element, source)
+            yield _row(name, str(element.tag), element.VR, value)
         yield ""
+        if "ContentSequence" in ds:
+            yield f"Content of {UID(ds.SOPClassUID).name}, under {_concept(ds)}:\n"
+            yield from _table("content item", "concept", "relationship", "value type")
+            for depth, item in _content(ds):
+                name, code = _concept(item).rsplit(" (", 1)
+                relationship = str(item.RelationshipType)
+                yield _row(f"{'> ' * depth}{name}", f"({code}", relationship, str(item.ValueType))
+            yield ""
     yield "### 8.2 Attributes that are copied\n"
     yield from _table("module", "attributes")
     yield _row("Patient, Clinical Trial Subject", _listed(PATIENT))
@@ -388,6 +399,38 @@ def _origin(element: DataElement, source: Dataset) -> str:
     copied = keyword in {*PATIENT, *STUDY}
     shared = keyword in _SHARED and element.value == source[keyword].value
     return "source" if copied or shared else "Viscera"
+
+
+def _nested(ds: Dataset, depth: int = 0) -> Iterator[tuple[int, DataElement]]:
+    """Yield elements with their depth; of a sequence, what any of its items has."""
+    for element in ds:
+        yield depth, element
+        if element.VR == "SQ" and element.keyword != "ContentSequence":
+            together = Dataset()
+            for item in element.value:
+                together.update(item)
+            yield from _nested(together, depth + 1)
+
+
+def _content(ds: Dataset, depth: int = 1) -> Iterator[tuple[int, Dataset]]:
+    """Yield the content items below `ds`, one of each kind: organs are alike."""
+    kinds: dict[tuple[str, ...], list[Dataset]] = {}
+    for item in ds.get("ContentSequence", ()):
+        kind = (_concept(item), str(item.ValueType), str(item.RelationshipType))
+        kinds.setdefault(kind, []).append(item)
+    for alike in kinds.values():
+        yield depth, alike[0]
+        below = Dataset()
+        below.ContentSequence = [part for item in alike for part in item.get("ContentSequence", ())]
+        yield from _content(below, depth + 1)
+
+
+def _concept(item: Dataset) -> str:
+    """Return what a content item is called: meaning and code."""
+    if "ConceptNameCodeSequence" not in item:
+        return "(none) ()"
+    (code,) = item.ConceptNameCodeSequence
+    return f"{code.CodeMeaning} ({code.CodeValue}, {code.CodingSchemeDesignator})"
 
 
 def _sent() -> Iterable[str]:
