@@ -17,6 +17,7 @@ import judges
 import peers
 import synthetic
 from viscera.api import client
+from viscera.api.v1 import viscera_pb2 as pb
 from viscera.metrics import STAGES
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -38,6 +39,9 @@ def site(tmp_path):
             dicom_port=ours,
             extra="[decode]\nprocesses = 1\n",
         )
+        named = 'name = "pacs"\n'
+        text = config.read_text().replace(named, f'{named}grpc_principals = ["local"]\n')
+        config.write_text(text)
         with peers.service(config, folder=tmp_path) as service:
             service.orthanc = orthanc
             yield service
@@ -84,6 +88,18 @@ def test_storescu_pushes_and_orthanc_holds_seg_and_sr_and_grpc_agrees(site, shar
     assert pushed.keys() == called.keys()
     for uid, labels in pushed.items():
         np.testing.assert_array_equal(labels, called[uid])
+    answers = called_by_uid(site, paths[0])
+    assert answers[1].stored.instances == len(paths)
+    assert answers[-1].finished.frames == len(paths)
+    assert {chunk.info.kind for chunk in (a.chunk for a in answers)} > {pb.RESULT_KIND_SEG}
+
+
+def called_by_uid(service, path: Path):
+    """Return what SegmentByUid answers about a series that came from the peer `pacs`."""
+    ds = pydicom.dcmread(path, stop_before_pixels=True)
+    uids = (str(ds.StudyInstanceUID), str(ds.SeriesInstanceUID))
+    with grpc.insecure_channel(f"127.0.0.1:{service.ports['grpc_port']}") as channel:
+        return list(client.segment_by_uid(channel, "pacs", *uids))
 
 
 def counts(page: str) -> dict[str, int]:
