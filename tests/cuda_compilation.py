@@ -20,6 +20,10 @@ TABLES = (int64[::1], int64[::1], VECTOR) * 3
 KERNELS = {
     "gather": (cuda_kernels.gather_thread, (RING, TRIPLE, TRIPLE, RING)),
     "accumulate": (cuda_kernels.accumulate_thread, (RING, *[TRIPLE] * 4, *[VECTOR] * 3, RING)),
+    "mark_above": (
+        cuda_kernels.mark_above_thread,
+        (RING, int64[:, ::1], int64[:, ::1], float32, uint8[::1]),
+    ),
     "clear": (cuda_kernels.clear_thread, (RING, int64, int64)),
     "find_winners": (cuda_kernels.find_winners_thread, (RING, int64, int64, PLANES, int32[::1])),
     "restore": (cuda_kernels.restore_thread, (RING, PLANES, *TABLES, PLANES)),

@@ -26,6 +26,7 @@ from viscera.segment.memory import job_needs
 from viscera.segment.onnx_cpu import OnnxCpuEngine
 from viscera.segment.onnx_cuda import OnnxCudaEngine
 from viscera.segment.tensorrt_engine import PlanRefused, TensorRtEngine
+from viscera.segment.tiles import TileGrid
 from viscera.volume import prepare
 
 # The two things that the simulator has no word for.
@@ -90,6 +91,30 @@ def volume_is_the_cpus():
         found = label_map(image, model, engine_of(model), target)
         np.testing.assert_array_equal(found, expected)
         assert len(np.unique(found)) == LABELS
+
+
+def tiles_of_air_are_left_out():
+    """Rows of tiles above, between and below, and what the host's loop finds."""
+    how = Normalisation(scheme=NormalisationScheme.CT, lower=-1000, upper=400, mean=0, sd=200)
+    model = replace(
+        make_model(labels=2, patch=(3, 4, 4)), normalisation={"CT": (how,)}, skip_air=True
+    )
+    image = np.full((1, 22, 5, 6), -5, np.float32)
+    image[0, 4:6], image[0, 15, 2:4] = 0.3, 1.4
+    counts = []
+
+    def answer(tiles):
+        counts.append(len(tiles))
+        return np.concatenate([-tiles, tiles, 2 * tiles - 1], axis=1)
+
+    fake_tensorrt.NETWORKS[b"air"] = (answer, 1, 3, (3, 4, 4), 2)
+    expected = label_map(image, model, FunctionEngine(answer, 2), (22, 5, 11))
+    by_host = sum(counts)
+    counts.clear()
+    engine = TensorRtEngine(fake_tensorrt, model, b"air", tile_batch=2)
+    np.testing.assert_array_equal(label_map(image, model, engine, (22, 5, 11)), expected)
+    assert sum(counts) == by_host < 0.6 * len(TileGrid.cover((22, 5, 6), (3, 4, 4), 0.5))
+    assert len(np.unique(expected)) == 3
 
 
 def what_is_computed_is_what_is_taken():
@@ -271,6 +296,7 @@ def input_is_the_cpus():
 COMPARISONS = (
     input_is_the_cpus,
     volume_is_the_cpus,
+    tiles_of_air_are_left_out,
     what_is_computed_is_what_is_taken,
     logits_that_are_not_finite_are_refused,
     a_batch_on_the_host_goes_up_and_comes_down,

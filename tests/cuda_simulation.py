@@ -62,6 +62,22 @@ def accumulate():
         assert (expected != ring).any()
 
 
+def mark_above():
+    image = np.zeros((1, 6, 9, 70), np.float32)
+    image[0, 4, 7, 65], image[0, 1, 0, 0] = 2, 1
+    low = np.array([[0, 0, 0], [3, 5, 60], [3, 5, 60], [5, 0, 0], [0, 0, 0]], np.int64)
+    high = np.array([[6, 9, 70], [5, 9, 70], [4, 9, 70], [6, 9, 70], [3, 9, 70]], np.int64)
+    for value in (0.5, 1.0, 2.0):
+        expected, found = np.empty(5, bool), cuda.to_device(np.zeros(5, np.uint8))
+        kernels.mark_above(image, low, high, np.float32(value), expected)
+        corners = map(cuda.to_device, (low, high))
+        cuda_kernels.mark_above(
+            cuda.to_device(image), *corners, 6, np.float32(value), found, STREAM
+        )
+        assert_same(found, expected.astype(np.uint8))
+        assert expected.sum() == {0.5: 3, 1.0: 2, 2.0: 0}[value]
+
+
 def clear():
     found = cuda.to_device(logits_like(2, 4, 3, 5))
     before = down(found).copy()
@@ -112,7 +128,7 @@ def resample():
             assert_same(found, expected)
 
 
-COMPARISONS = (gather, accumulate, clear, find_winners, restore, resample)
+COMPARISONS = (gather, accumulate, mark_above, clear, find_winners, restore, resample)
 
 
 def report_on(comparisons):

@@ -238,7 +238,8 @@ class ModelSettings(_Section):
     )
     profile: Profile = Field(
         Profile.EXACT,
-        description="exact: input as in training; fast: linear where training used cubic.",
+        description="exact: input as in training, every tile; "
+        "fast: linear where training used cubic, and tiles of nothing but air left out.",
     )
 
 

@@ -269,11 +269,12 @@ def plan_job(stacks: Sequence[Stack], model: Model, profile: Profile = Profile.E
 
 
 def fed_fast(model: Model) -> Model:
-    """Return `model` with linear input where training used cubic splines."""
+    """Return `model` with linear input where training used cubic splines, and blind to air."""
     first = model.first
     return replace(
         model,
         image_order=min(model.image_order, 1),
+        skip_air=True,
         first=replace(first, order=min(first.order, 1)) if first else None,
         parts=tuple(map(fed_fast, model.parts)),
     )

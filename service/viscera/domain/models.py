@@ -44,7 +44,7 @@ class Profile(StrEnum):
     """How closely the input follows the training's own preparation."""
 
     EXACT = "exact"
-    FAST = "fast"  # cubic image resampling becomes linear, all else the same
+    FAST = "fast"  # cubic image resampling becomes linear, tiles of air are left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +187,8 @@ class Model:
     step: float = 0.5
     """nnU-Net's tile_step_size: the share of a patch from one tile to the next."""
     mirror_axes: tuple[int, ...] = ()
+    skip_air: bool = False
+    """Whether tiles that show nothing but air are left out. The settings' profile says it."""
     postprocess: PostprocessPolicy | None = None
     """None: the network's label map stands as it is."""
     verdict: VerdictPolicy = VerdictPolicy()

@@ -58,6 +58,19 @@ def accumulate_thread(
             ring[label, slot, y, x] = _blended_voxel(ring[label, slot, y, x], wz, wy, wx, logit)
 
 
+def mark_above_thread(image: Array, low: Array, high: Array, value: Any, marked: Array) -> None:
+    """Look through one plane of one box: a block each, until somebody has found something."""
+    box = cuda.blockIdx.x
+    z = low[box, 0] + cuda.blockIdx.y
+    if z < high[box, 0]:
+        for y in range(low[box, 1] + cuda.threadIdx.y, high[box, 1], cuda.blockDim.y):
+            if marked[box] != 0:
+                break
+            for x in range(low[box, 2] + cuda.threadIdx.x, high[box, 2], cuda.blockDim.x):
+                if image[0, z, y, x] > value:
+                    marked[box] = 1
+
+
 def clear_thread(ring: Array, first: int, count: int) -> None:
     """Empty one voxel of the `count` planes from `first`."""
     x, y, z = cuda.grid(3)
@@ -107,6 +120,7 @@ def restore_thread(
 
 _gather: Any = cuda.jit(gather_thread)
 _accumulate: Any = cuda.jit(accumulate_thread)
+_mark_above: Any = cuda.jit(mark_above_thread)
 _clear: Any = cuda.jit(clear_thread)
 _find_winners: Any = cuda.jit(find_winners_thread)
 _restore: Any = cuda.jit(restore_thread)
@@ -131,6 +145,17 @@ def accumulate(
     depth, height, width = (b - a for a, b in zip(low, high, strict=True))
     launch = _accumulate[(*_grid((depth, height, width)), stream)]
     launch(logits, origin, sign, low, high, *weights, ring)
+
+
+def mark_above(
+    image: Any, low: Any, high: Any, depth: int, value: Any, marked: Any, stream: Any
+) -> None:
+    """Set `marked` (n,), uint8, where a box of (1, z, y, x) holds a voxel above `value`.
+
+    `low` and `high` are (n, 3), int64; no box has more than `depth` planes.
+    """
+    launch = _mark_above[(len(low), depth), (_WIDTH, _HEIGHT), stream]
+    launch(image, low, high, value, marked)
 
 
 def clear(ring: Any, first: int, count: int, stream: Any) -> None:

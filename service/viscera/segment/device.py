@@ -7,6 +7,7 @@ progress and cancelling mean something.
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ from numba import cuda
 from viscera.domain.models import Model
 from viscera.errors import ModelRefused
 from viscera.segment import cuda_kernels, device_memory
+from viscera.segment.air import without_air
 from viscera.segment.engine import DeviceEngine
-from viscera.segment.ring import footprint
+from viscera.segment.ring import footprint, settle
 from viscera.segment.tables import AxisTable
 from viscera.segment.tiles import Pass, TileGrid
 from viscera.segment.weights import tile_weights
@@ -28,6 +30,7 @@ class DeviceRing:
     def __init__(self, tiles: TileGrid, labels: int, stream: Any) -> None:
         self.planes = tiles.ring_planes
         self.final = 0
+        self.steps = tiles.settling
         self._entered = 0
         self._tiles, self._stream = tiles, stream
         self._weights = tuple(cuda.to_device(w, stream=stream) for w in tile_weights(tiles))
@@ -40,19 +43,23 @@ class DeviceRing:
         """Blend one answer of the network in: (label, z, y, x), mirrored where `one` is."""
         z, y, x = self._weights
         low, high, weights = footprint(self._tiles, (z, y, x), one)
-        entering = max(self._entered, high[0])
-        cuda_kernels.clear(self.sums, self._entered, entering - self._entered, self._stream)
-        self._entered = entering
+        self._clear_up_to(high[0])
         cuda_kernels.accumulate(
             logits, one.origin, one.sign, low, high, weights, self.sums, self._stream
         )
 
     def finish(self, until: int) -> None:
-        """Declare the planes below `until` final and find their winners."""
+        """Declare the planes below `until` final and find their winners; see `settle`."""
+        self._clear_up_to(until)  # no tile may have reached them
         cuda_kernels.find_winners(
             self.sums, self.final, until - self.final, self.winners, self._lost, self._stream
         )
         self.final = until
+
+    def _clear_up_to(self, plane: int) -> None:
+        entering = max(self._entered, plane)
+        cuda_kernels.clear(self.sums, self._entered, entering - self._entered, self._stream)
+        self._entered = entering
 
     def require_finite(self) -> None:
         """Refuse logits that were NaN or infinite; waits for the stream."""
@@ -139,21 +146,28 @@ def segment_on_device(
             image = cuda.to_device(np.ascontiguousarray(image), stream=stream)
         ring = DeviceRing(tiles, model.output_count, stream)
         restorer = DeviceRestorer(ring, axes, labels_out.shape, stream)
+        runs = without_air(runs, tiles, model, partial(_mark, image, stream))
         remaining, done = iter(runs), 0
         while batch := tuple(itertools.islice(remaining, engine.tile_batch)):
             for k, one in enumerate(batch):
                 cuda_kernels.gather(image, one.origin, one.sign, engine.tiles[k], stream)
             engine.enqueue(len(batch))
             for k, one in enumerate(batch):
-                if one.tile.start[0] > ring.final:
-                    ring.finish(one.tile.start[0])
-                    restorer.write()
+                settle(ring, restorer, one.tile.start[0])
                 ring.add(engine.logits[k], one)
             done += len(batch)
             progress(done / (len(runs) + 1))
-        ring.finish(tiles.shape[0])
-        restorer.write()
+        settle(ring, restorer, tiles.shape[0])
         ring.require_finite()
         found = restorer.result()
         labels_out[...] = np.array(model.outputs, np.uint8)[found] if model.outputs else found
     progress(1.0)
+
+
+def _mark(image: Any, stream: Any, low: np.ndarray, high: np.ndarray, above: float) -> np.ndarray:
+    marked = cuda.to_device(np.zeros(len(low), np.uint8), stream=stream)
+    depth = int((high - low)[:, 0].max())
+    first, end = (cuda.to_device(array, stream=stream) for array in (low, high))
+    cuda_kernels.mark_above(image, first, end, depth, np.float32(above), marked, stream)
+    found: np.ndarray = marked.copy_to_host(stream=stream).astype(bool)
+    return found

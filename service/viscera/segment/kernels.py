@@ -12,7 +12,7 @@ reads it from the cache; `runtime.configure_numba` comes before that.
 from typing import Any, Literal
 
 import numpy as np
-from numba import float32, int64, njit, prange, types, uint8, void
+from numba import boolean, float32, int64, njit, prange, types, uint8, void
 
 Array = np.ndarray
 Triple = tuple[int, int, int]
@@ -90,6 +90,16 @@ def interpolated_winner_voxel(
     return np.uint8(label)
 
 
+def _holds_above_(image: Array, low: Array, high: Array, value: Any) -> bool:
+    for z in range(low[0], high[0]):
+        for y in range(low[1], high[1]):
+            for x in range(low[2], high[2]):
+                if image[0, z, y, x] > value:
+                    return True
+    return False
+
+
+_holds_above = njit(_holds_above_)
 _gather_voxel = njit(gather_voxel)
 _blended_voxel = njit(blended_voxel)
 _winner_voxel = njit(winner_voxel)
@@ -137,6 +147,12 @@ def _accumulate(
                 tx = sign[2] * (x - origin[2])
                 wx, logit = weight_x[x - low[2]], logits[label, tz, ty, tx]
                 ring[label, slot, y, x] = _blended_voxel(ring[label, slot, y, x], wz, wy, wx, logit)
+
+
+def _mark_above(image: Array, low: Array, high: Array, value: Any, marked: Array) -> None:
+    """Mark the boxes of (1, z, y, x), from `low` up to `high`, with a voxel above `value`."""
+    for box in prange(len(low)):
+        marked[box] = _holds_above(image, low[box], high[box], value)
 
 
 def _find_winners(ring: Array, first: int, count: int, winners: Array) -> int:
@@ -199,10 +215,13 @@ _PLANES: Any = uint8[:, :, ::1]
 # A volume may come as a flipped or permuted view; all else is ours and contiguous.
 _GATHER = void(_read(float32, 4, "A"), _TRIPLE, _TRIPLE, _RING)
 _ACCUMULATE = void(_read(float32, 4), *[_TRIPLE] * 4, *[_WEIGHT] * 3, _RING)
+_BOXES = _read(int64, 2)
+_MARK_ABOVE = void(_read(float32, 4, "A"), _BOXES, _BOXES, float32, boolean[::1])
 _FIND_WINNERS = int64(_RING, int64, int64, _PLANES)
 _RESTORE = void(_RING, _PLANES, *_TABLE * 3, _PLANES)
 
 gather: Any = njit(_GATHER, parallel=True, cache=True)(_gather)
 accumulate: Any = njit(_ACCUMULATE, parallel=True, cache=True)(_accumulate)
+mark_above: Any = njit(_MARK_ABOVE, parallel=True, cache=True)(_mark_above)
 find_winners: Any = njit(_FIND_WINNERS, parallel=True, cache=True)(_find_winners)
 restore: Any = njit(_RESTORE, parallel=True, cache=True)(_restore)

@@ -6,7 +6,7 @@ and the next needs. Its size depends on labels, patch depth and in-plane shape, 
 planes the volume has.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -47,6 +47,38 @@ def footprint(
     return (low[0], low[1], low[2]), (high[0], high[1], high[2]), (z, y, x)
 
 
+class Planes(Protocol):
+    """A ring, on the host or on the device."""
+
+    final: int
+    """Planes below this one do not change any more."""
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Where planes may become final: where tiles begin, ascending, and the volume's end."""
+
+    def finish(self, until: int) -> None:
+        """Declare the planes below `until`, one of the next of `steps`, final."""
+
+
+class Writer(Protocol):
+    """Writes what lies between final planes."""
+
+    def write(self) -> None:
+        """Write it."""
+
+
+def settle(ring: Planes, restorer: Writer, until: int) -> None:
+    """Finish and write all planes below `until`, one row of tiles after the other.
+
+    Rows may have been left out as air, and the ring holds no more than a tile's depth.
+    """
+    for step in ring.steps:
+        if ring.final < step <= until:
+            ring.finish(step)
+            restorer.write()
+
+
 class Ring:
     """Blended logits of a moving range of planes, on the model's grid.
 
@@ -67,7 +99,7 @@ class Ring:
         _, height, width = tiles.shape
         self.planes = tiles.ring_planes
         self.final = 0
-        """Planes below this one do not change any more."""
+        self.steps = tiles.settling
         self._entered = self.planes
         self._tiles = tiles
         self._weights = tile_weights(tiles)
@@ -104,13 +136,14 @@ class Ring:
         )
 
     def finish(self, until: int) -> None:
-        """Declare the planes below `until` final and find their winners.
+        """Declare the planes below `until` final and find their winners; see `settle`.
 
         Raises
         ------
         ModelRefused
             If a logit is NaN or infinite: the network's arithmetic broke down on this input.
         """
+        self._clear_up_to(until)  # no tile may have reached them
         lost = kernels.find_winners(self.sums, self.final, until - self.final, self.winners)
         if lost:
             raise ModelRefused(

@@ -1,6 +1,7 @@
 """One volume through one network: tiles out, logits in, the label map back on the source grid."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from viscera.domain.arrays import Labels, ModelImage
 from viscera.domain.models import Model
 from viscera.errors import GeometryMismatch, ModelRefused
 from viscera.segment import tables
+from viscera.segment.air import without_air
 from viscera.segment.engine import DeviceEngine, Engine
 from viscera.segment.tiles import TileGrid, passes
 
@@ -54,11 +56,11 @@ def segment(
     # These compile kernels on import, and Numba is configured before that: see `runtime`.
     from viscera.segment.feed import answers
     from viscera.segment.restore import Restorer
-    from viscera.segment.ring import Ring
+    from viscera.segment.ring import Ring, settle
 
     _check(image, labels_out, model)
     tiles = TileGrid.cover(_shape(image[0]), model.patch_size, model.step)
-    runs = tuple(passes(tiles, model.mirror_axes))
+    every = tuple(passes(tiles, model.mirror_axes))
     z, y, x = (
         tables.for_order(order, source, target)
         for order, source, target in zip(
@@ -68,20 +70,26 @@ def segment(
     if isinstance(engine, DeviceEngine):
         from viscera.segment.device import segment_on_device  # numba-cuda is an extra
 
-        segment_on_device(image, model, engine, runs, tiles, (z, y, x), labels_out, progress)
+        segment_on_device(image, model, engine, every, tiles, (z, y, x), labels_out, progress)
         return
     ring = Ring(tiles, model.output_count)
     restorer = Restorer(ring, (z, y, x), labels_out, model.outputs)
+    runs = without_air(every, tiles, model, partial(_mark, image))
 
     for done, (one, logits) in enumerate(answers(image, model, engine, runs)):
-        if one.tile.start[0] > ring.final:
-            ring.finish(one.tile.start[0])
-            restorer.write()
+        settle(ring, restorer, one.tile.start[0])
         ring.add(logits, one)
         progress(done / len(runs))
-    ring.finish(tiles.shape[0])
-    restorer.write()
+    settle(ring, restorer, tiles.shape[0])
     progress(1.0)
+
+
+def _mark(image: ModelImage, low: np.ndarray, high: np.ndarray, above: float) -> np.ndarray:
+    from viscera.segment import kernels
+
+    marked = np.empty(len(low), np.bool_)
+    kernels.mark_above(image, low, high, np.float32(above), marked)
+    return marked
 
 
 def _check(image: np.ndarray, labels_out: np.ndarray, model: Model) -> None:

@@ -80,6 +80,11 @@ class TileGrid:
         """How many planes of logits grow at a time, and one: see `ring`."""
         return min(self.shape[0], self.patch[0] + 1)
 
+    @property
+    def settling(self) -> tuple[int, ...]:
+        """Where planes become final: where a row of tiles begins, and the volume's end."""
+        return (*self.starts[0], self.shape[0])
+
     def __len__(self) -> int:
         return math.prod(map(len, self.starts))
 

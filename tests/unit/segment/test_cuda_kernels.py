@@ -17,6 +17,7 @@ CHIPS = ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
 RUNS = [
     "input_is_the_cpus",
     "volume_is_the_cpus",
+    "tiles_of_air_are_left_out",
     "what_is_computed_is_what_is_taken",
     "logits_that_are_not_finite_are_refused",
     "a_batch_on_the_host_goes_up_and_comes_down",
@@ -28,7 +29,7 @@ RUNS = [
     "what_onnx_runtime_says_has_our_names",
     "what_cuda_says_has_our_names",
 ]
-KERNELS = ["gather", "accumulate", "clear", "find_winners", "restore", "resample"]
+KERNELS = ["gather", "accumulate", "mark_above", "clear", "find_winners", "restore", "resample"]
 
 
 def child(script, **environment):
