@@ -253,8 +253,8 @@ after each stored object, proposes
 {UID(COMMITMENT).name} ({COMMITMENT}) with
 {" or ".join(UID(uid).name for uid in COMMITMENT_TRANSFER_SYNTAXES)}, and sends N-ACTION
 (type {_REQUEST}) with a new Transaction UID and one item of Referenced SOP Sequence. Any status but
-`0x0000` is tried again. It waits up to two seconds for N-EVENT-REPORT on that association and
-releases it; later reports are taken by STORAGE-SCP (4.2.1.5).
+`0x0000` is tried again. It waits a moment for N-EVENT-REPORT on that association, half a
+minute at most, and releases it; later reports are taken by STORAGE-SCP (4.2.1.5).
 """
     yield from _table("report", "behaviour")
     yield _row("the object in Referenced SOP Sequence", "delivered, whichever request it answers")

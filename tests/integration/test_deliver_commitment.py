@@ -36,7 +36,8 @@ from sendable import committed_job
 from store_rows import PACS
 from viscera.config import DeliverSettings, Destination, Peer
 from viscera.deliver import DeliverLoop
-from viscera.domain.jobs import Delivery, DeliveryState, Job
+from viscera.domain.jobs import Address, Delivery, DeliveryState, Job
+from viscera.domain.results import ResultKind
 from viscera.jobs.reports import ReportFiles
 from viscera.jobs.store import SqlJobStore
 from viscera.jobs.text import describe_delivery
@@ -293,6 +294,23 @@ def test_a_report_on_the_association_that_asked(site: Site) -> None:
         assert clock.monotonic() - began < 5
         peers.wait_for(lambda: statuses == [0x0000] * 2, 5, "both answers")
     assert len(pacs.stored) == 2
+
+
+def test_a_slow_report_on_the_association_that_asked(site: Site) -> None:
+    """Later than is waited for at first; where nothing came, more is waited for the next time."""
+
+    def report(asked: Asked, event: evt.Event) -> None:
+        def tell() -> None:
+            if event.assoc.is_established:
+                _event_report(event.assoc, asked.report())
+
+        threading.Timer(2.5, tell).start()
+
+    only_seg = [Address(destination="pacs", kinds=(ResultKind.SEG,))]
+    job = committed_job(site.store, site.folder / "results", only_seg)
+    with provider(report) as pacs, site.delivering(pacs.port, commitment_timeout_s=3.0):
+        peers.wait_for(lambda: site.states(job) == [DELIVERED], MOST_S, "the report")
+    assert len(pacs.stored) == 1
 
 
 def _event_report(assoc: object, report: Dataset) -> int:

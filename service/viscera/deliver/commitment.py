@@ -102,7 +102,8 @@ def committing(
 
     ae = AE(ae_title=ae_title)
     ae.connection_timeout = ae.acse_timeout = destination.timeout_s
-    ae.dimse_timeout = ae.network_timeout = destination.timeout_s
+    ae.dimse_timeout = destination.timeout_s
+    ae.network_timeout = None  # `CommitmentRequest.wait` ends it
     ae.add_requested_context(PUSH_MODEL, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     assoc = ae.associate(
         destination.host,
