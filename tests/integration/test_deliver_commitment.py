@@ -4,6 +4,7 @@ Orthanc is the judge of what a PACS does; a small provider shows what Orthanc do
 reports on the association that asked, silence, and reports that nobody asked for.
 """
 
+import random
 import subprocess
 import sys
 import threading
@@ -13,13 +14,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry
 from pydicom.dataset import Dataset
+from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, build_role, evt
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.sop_class import (
     ComprehensiveSRStorage,
     CTImageStorage,
@@ -35,7 +39,7 @@ from receive_support import FakeStore, Receiver, receiver
 from sendable import committed_job
 from store_rows import PACS
 from viscera.config import DeliverSettings, Destination, Peer
-from viscera.deliver import DeliverLoop
+from viscera.deliver import DeliverLoop, asking
 from viscera.domain.jobs import Address, Delivery, DeliveryState, Job
 from viscera.domain.results import ResultKind
 from viscera.jobs.reports import ReportFiles
@@ -100,7 +104,8 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    monkeypatch.setattr(asking, "_SAME_ASSOCIATION_S", 0.3)
     store = rows.open_store(
         f"sqlite:///{tmp_path}/viscera.db", tmp_path, closing=lambda closing: closing.arrivals[0]
     )
@@ -304,11 +309,11 @@ def test_a_slow_report_on_the_association_that_asked(site: Site) -> None:
             if event.assoc.is_established:
                 _event_report(event.assoc, asked.report())
 
-        threading.Timer(2.5, tell).start()
+        threading.Timer(0.5, tell).start()
 
     only_seg = [Address(destination="pacs", kinds=(ResultKind.SEG,))]
     job = committed_job(site.store, site.folder / "results", only_seg)
-    with provider(report) as pacs, site.delivering(pacs.port, commitment_timeout_s=3.0):
+    with provider(report) as pacs, site.delivering(pacs.port, commitment_timeout_s=1.0):
         peers.wait_for(lambda: site.states(job) == [DELIVERED], MOST_S, "the report")
     assert len(pacs.stored) == 1
 
@@ -455,13 +460,53 @@ def test_a_listener_is_no_provider_and_takes_reports_on_their_context_only(
         assoc.release()
 
 
+@pytest.mark.parametrize("information", ["nested", "large", "noise"])
+def test_what_is_no_data_set_is_refused_and_the_listener_goes_on(
+    site: Site, listener: Receiver, information: str
+) -> None:
+    """1500 sequences inside one another, two megabytes of one element, and random bytes."""
+    sequence = b"\x08\0\x99\x11\xff\xff\xff\xff\xfe\xff\0\xe0\xff\xff\xff\xff"
+    hostile = {
+        "nested": sequence * 1500,
+        "large": b"\x08\0\x18\0" + (2 << 20).to_bytes(4, "little") + b"1" * (2 << 20),
+        "noise": random.Random(1).randbytes(5000),
+    }
+    port = listener.listener.port
+    assert report_bytes(port, hostile[information]) in (0x0110, 0x0115)
+    site.files.ask("2.25.7")
+    asked = Asked("2.25.7", SegmentationStorage, "1.2.3")
+    assert report_to(port, asked.report()) == 0x0000
+    assert [one.transaction_uid for one in site.files.waiting()] == ["2.25.7"]
+
+
+def report_bytes(port: int, information: bytes) -> int:
+    """Report with bytes that no library would write; return the status."""
+    ae = AE(ae_title="PACS")
+    ae.add_requested_context(StorageCommitmentPushModel, ImplicitVRLittleEndian)
+    role = build_role(StorageCommitmentPushModel, scp_role=True)
+    assoc = ae.associate("127.0.0.1", port, ae_title="VISCERA", ext_neg=[role])
+    request = N_EVENT_REPORT()
+    request.MessageID, request.EventTypeID = 1, 1
+    request.AffectedSOPClassUID = StorageCommitmentPushModel
+    request.AffectedSOPInstanceUID = StorageCommitmentPushModelInstance
+    request.EventInformation = BytesIO(information)
+    assoc._reactor_checkpoint.clear()  # it would take the answer away from us
+    peers.wait_for(lambda: assoc._is_paused, 5, "pause")
+    assoc.dimse.send_msg(request, assoc.accepted_contexts[0].context_id)
+    assoc.dimse_timeout = 10
+    _, answer = assoc.dimse.get_msg(block=True)
+    assoc._reactor_checkpoint.set()
+    assoc.release()
+    return int(answer.Status)
+
+
 # --- kills
 
 
 @pytest.mark.kill
 def test_killed_deliverers_lose_no_commitment(site: Site, listener: Receiver) -> None:
     """A deliverer is killed again and again; the PACS reports each request once, a moment later."""
-    jobs = [site.job(number) for number in range(5)]
+    jobs = [site.job(number) for number in range(4)]
 
     def report(asked: Asked, event: evt.Event) -> None:
         later(lambda: answers.append(report_to(listener.listener.port, asked.report())))
@@ -474,7 +519,7 @@ def test_killed_deliverers_lose_no_commitment(site: Site, listener: Receiver) ->
         url, results = f"sqlite:///{site.folder}/viscera.db", str(site.folder / "results")
         command = [sys.executable, small_deliverer.__file__, url, results, str(pacs.port)]
         command.append("required")
-        for pause_s in (0.05, 0.2, 0.4, 0.7):
+        for pause_s in (0.05, 0.3, 0.7):
             victim = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
             assert victim.stderr is not None
             victim.stderr.readline()  # it has claimed something
