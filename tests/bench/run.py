@@ -15,7 +15,17 @@ from viscera.errors import DeviceUnavailable
 from viscera.segment.driver import probe_gpu
 
 HERE = Path(__file__).parent
-BENCHES = ("bench_receive.py", "bench_restore.py", "bench_seg.py", "bench_segment.py")
+BENCHES = (
+    "bench_receive.py",
+    "bench_restore.py",
+    "bench_seg.py",
+    "bench_segment.py",
+    "bench_nnunet.py",
+)
+
+
+COLUMNS = ("ours", "peer", "ratio")
+"""null where a peer is not installed: its name then says how to have it."""
 
 
 def main() -> int:
@@ -32,10 +42,8 @@ def main() -> int:
     Path("bench.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"{'name':<22}{'ours':>10}{'peer':>10}{'ratio':>8}  unit, peer")
     for row in found:
-        print(
-            f"{row['name']:<22}{row['ours']:>10}{row['peer']:>10}{row['ratio']:>8}  "
-            f"{row['unit']}, {row['peer_name']}"
-        )
+        ours, peer, ratio = ("-" if row[key] is None else row[key] for key in COLUMNS)
+        print(f"{row['name']:<22}{ours:>10}{peer:>10}{ratio:>8}  {row['unit']}, {row['peer_name']}")
     try:
         probe_gpu()
     except DeviceUnavailable:

@@ -1,20 +1,23 @@
 """nnU-Net results folders: planned by nnU-Net, its network classes, trained just long enough.
 
-Training is a plain loop: what is judged is how weights are run, not how they came to be. What was
-trained lies in ``.cache/parity`` and is trained again when its recipe or the data change.
+What was trained lies in ``.cache/parity`` and is trained again when its recipe or the data change.
 """
 
+import fcntl
 import hashlib
 import json
+import multiprocessing.dummy
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import SimpleITK as sitk
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from fitting import fit
 from nnunetv2.experiment_planning.dataset_fingerprint import fingerprint_extractor as extractor
 from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner
 from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
@@ -23,43 +26,16 @@ from nnunetv2.experiment_planning.experiment_planners.residual_unets import (
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from torch.nn import functional
+from recipes import NAMES, Recipe
 
 CACHE = Path(__file__).parents[2] / ".cache" / "parity"
 TRAINER = "nnUNetTrainer"
-_VERSION = 1
+_VERSION = 2
 """Raise it when the same recipe gives another folder."""
-NAMES = (
-    *("background", "spleen", "right kidney", "left kidney", "gall bladder", "esophagus", "liver"),
-    *("stomach", "aorta", "postcava", "pancreas", "right adrenal gland", "left adrenal gland"),
-    *("duodenum", "bladder", "prostate/uterus"),
-)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One results folder."""
-
-    name: str
-    planner: str = "ExperimentPlanner"
-    spacing_mm: tuple[float, float, float] = (4.5, 4.5, 4.5)
-    """(z, y, x) of the training image as it is stored."""
-    orientation: str = "RAS"
-    channels: tuple[str, ...] = ("CT",)
-    features: int = 8
-    memory_share: float = 0.01
-    """Of nnU-Net's own budget: decides the patch."""
-    steps: int = 200
-    folds: int = 1
-    start_from: "Recipe | None" = None
-    """Weights to begin with; a network of more channels sees the first at first."""
-    flips: tuple[int, ...] = ()
-    """Axes along which patches are flipped in training, and which the checkpoint then allows. A
-    network that has seen none, but may be mirrored along all, finds nothing when it is."""
-
-
-def resampled(image: sitk.Image, spacing_xyz: tuple[float, ...], nearest: bool) -> sitk.Image:
-    """Resample onto a grid over the same box."""
+def resampled(image: sitk.Image, spacing_xyz: tuple[float, ...]) -> sitk.Image:
+    """Resample a CT onto a grid over the same box."""
     size = [
         round(n * s / t)
         for n, s, t in zip(image.GetSize(), image.GetSpacing(), spacing_xyz, strict=True)
@@ -71,18 +47,18 @@ def resampled(image: sitk.Image, spacing_xyz: tuple[float, ...], nearest: bool) 
     shift = [(t - s) / 2 for s, t in zip(image.GetSpacing(), spacing, strict=True)]
     direction = np.reshape(image.GetDirection(), (3, 3))
     reference.SetOrigin(list(np.array(image.GetOrigin()) + direction @ shift))
-    if nearest:
-        return sitk.Resample(image, reference, sitk.Transform(), sitk.sitkNearestNeighbor)
     real = sitk.Cast(image, sitk.sitkFloat32)
-    real = sitk.Resample(real, reference, sitk.Transform(), sitk.sitkLinear, -1024.0)
-    return sitk.Cast(sitk.Round(real), sitk.sitkInt16)
+    real = sitk.Resample(real, reference, sitk.Transform(), sitk.sitkBSpline, -1024.0)
+    return sitk.Cast(
+        sitk.Clamp(sitk.Round(real), lowerBound=-1024, upperBound=3071), sitk.sitkInt16
+    )
 
 
-def training_image(data: Path, recipe: Recipe, nearest: bool = False) -> sitk.Image:
-    """Return the CT, or its labels, as the recipe has it stored."""
-    name = "example_ct_AMOS15_labels.nii.gz" if nearest else "example_ct.nii.gz"
-    image = sitk.DICOMOrient(sitk.ReadImage(str(data / "volumes" / name)), recipe.orientation)
-    return resampled(image, recipe.spacing_mm[::-1], nearest)
+def training_image(data: Path, recipe: Recipe, labels: bool = False) -> sitk.Image:
+    """Return the CT, or its labels, as the recipe has it stored; voxels of 3 mm."""
+    name = "example_ct_AMOS15_labels.nii.gz" if labels else "example_ct.nii.gz"
+    image = sitk.ReadImage(str(data / "volumes" / name), sitk.sitkInt16)
+    return sitk.DICOMOrient(image, recipe.orientation)
 
 
 def channel_images(image: sitk.Image, recipe: Recipe) -> list[sitk.Image]:
@@ -107,11 +83,15 @@ def build(data: Path, recipe: Recipe) -> Path:
     ).hexdigest()[:16]
     home = CACHE / f"{recipe.name}-{key}"
     results = home / "results" / f"{TRAINER}__nnUNetPlans__3d_fullres"
-    if not (home / "done").exists():
-        shutil.rmtree(home, ignore_errors=True)
-        _plan(data, recipe, home, results)
-        _train(recipe, home, results, build(data, recipe.start_from) if recipe.start_from else None)
-        (home / "done").touch()
+    before = build(data, recipe.start_from) if recipe.start_from else None
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with home.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the suite's other process may be at it
+        if not (home / "done").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            _plan(data, recipe, home, results)
+            _train(recipe, home, results, before)
+            (home / "done").touch()
     return results
 
 
@@ -122,7 +102,7 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
     images = channel_images(training_image(data, recipe), recipe)
     for k, image in enumerate(images):
         sitk.WriteImage(image, str(raw / "imagesTr" / f"case_{k:04d}.nii.gz"))
-    labels = training_image(data, recipe, nearest=True)
+    labels = training_image(data, recipe, labels=True)
     sitk.WriteImage(labels, str(raw / "labelsTr" / "case.nii.gz"))
     dataset = {
         "channel_names": {str(k): name for k, name in enumerate(recipe.channels)},
@@ -136,11 +116,20 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
     # nnU-Net reads its folders from the environment, each time anew.
     os.environ["nnUNet_raw"] = str(home / "raw")  # noqa: SIM112 - its name
     os.environ["nnUNet_preprocessed"] = str(preprocessed)  # noqa: SIM112
-    extractor.DatasetFingerprintExtractor(1, num_processes=1).run()
+    # Its one worker as a thread: a process of its own would take ten seconds to import torch.
+    with mock.patch.object(
+        extractor.multiprocessing, "get_context", return_value=multiprocessing.dummy
+    ):
+        extractor.DatasetFingerprintExtractor(1, num_processes=1).run()
     make = getattr(default_experiment_planner, recipe.planner, None) or getattr(
         residual, recipe.planner
     )
-    planner = make(1, gpu_memory_target_in_gb=8, plans_name="nnUNetPlans")
+    planner = make(
+        1,
+        gpu_memory_target_in_gb=8,
+        plans_name="nnUNetPlans",
+        overwrite_target_spacing=recipe.spacing_mm,
+    )
     planner.UNet_base_num_features = recipe.features
     planner.UNet_max_features_3d = recipe.features * 8
     planner.UNet_reference_val_3d *= recipe.memory_share
@@ -153,7 +142,7 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
 
 
 def _train(recipe: Recipe, home: Path, results: Path, before: Path | None) -> None:
-    """Overfit the one case by whole patches at random places, without augmentation."""
+    """Write the folds' checkpoints."""
     plans = PlansManager(json.loads((results / "plans.json").read_text()))
     dataset = json.loads((results / "dataset.json").read_text())
     configuration = plans.get_configuration("3d_fullres")
@@ -164,7 +153,7 @@ def _train(recipe: Recipe, home: Path, results: Path, before: Path | None) -> No
     )
     patch = configuration.patch_size
     data, seg = (pad_nd_image(array, patch) for array in (data, np.maximum(seg, 0)))
-    image, labels = torch.from_numpy(data)[None], torch.from_numpy(seg).long()
+    image, labels = torch.from_numpy(data), torch.from_numpy(seg[0]).long()
     torch.manual_seed(0)
     network = nnUNetTrainer.build_network_architecture(
         plans, configuration, len(recipe.channels), len(NAMES), enable_deep_supervision=False
@@ -173,7 +162,7 @@ def _train(recipe: Recipe, home: Path, results: Path, before: Path | None) -> No
         _begin_with(network, before)
     steps = recipe.steps
     for fold in range(recipe.folds):
-        _fit(network.train(), image, labels, patch, steps, fold, recipe.flips)
+        fit(network.train(), image, labels, patch, steps, fold, recipe.flips)
         folder = results / f"fold_{fold}"
         folder.mkdir()
         # What nnUNetTrainer.save_checkpoint writes, its numpy scalars in the log included.
@@ -201,39 +190,3 @@ def _begin_with(network: torch.nn.Module, before: Path) -> None:
         new[tuple(slice(0, n) for n in weights.shape)] = weights
         state[key] = new
     network.load_state_dict(state)
-
-
-def _fit(
-    network: torch.nn.Module,
-    image: torch.Tensor,
-    labels: torch.Tensor,
-    patch: list[int],
-    steps: int,
-    seed: int,
-    flips: tuple[int, ...],
-) -> None:
-    rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, steps, pct_start=0.1)
-    rarer = torch.ones(len(NAMES))
-    rarer[0] = 0.2  # air and fat would be all that is learnt in so few steps
-    room = [n - p for n, p in zip(image.shape[2:], patch, strict=True)]
-    for step in range(steps):
-        start = [int(rng.integers(0, r + 1)) for r in room]
-        place = tuple(slice(s, s + p) for s, p in zip(start, patch, strict=True))
-        flipped = [axis - 3 for axis in flips if rng.integers(2)]
-        target = labels[(slice(None), *place)].flip(flipped)
-        logits = network(image[(slice(None), slice(None), *place)].flip(flipped))
-        probability = logits.softmax(1)
-        truth = functional.one_hot(target, len(NAMES)).movedim(-1, 1)
-        both = (probability * truth).sum((0, 2, 3, 4))
-        sizes = (probability + truth).sum((0, 2, 3, 4))
-        present = truth.sum((0, 2, 3, 4)) > 0
-        dice = ((2 * both + 1) / (sizes + 1))[present].mean()
-        loss = functional.cross_entropy(logits, target, rarer) - dice
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step % 40 == 39:
-            print(f"step {step + 1}: loss {loss.item():.3f}", flush=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from results_folder import NAMES, build
-from test_nnunet_parity import PLAIN
+from recipes import NAMES, PLAIN
+from results_folder import build
 
 from viscera import importing, models
 from viscera.config import Settings, load_settings

@@ -1,5 +1,6 @@
 """An imported results folder gives nnU-Net's own answer, whatever way the series is stored."""
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from judge import Judged, judge
-from results_folder import NAMES, Recipe, build, channel_images, training_image
+from recipes import MIRRORED, NAMES, PLAIN, RESIDUAL, TWO, Recipe
+from results_folder import build, channel_images, resampled, training_image
 
 from viscera import importing, segment, series, volume
 from viscera.config import Settings, load_settings
-from viscera.domain.geometry import to_axes
+from viscera.domain.geometry import Geometry, to_axes
 from viscera.domain.models import Profile
 from viscera.domain.volumes import Volume
 from viscera.metrics import Metrics
@@ -20,41 +22,15 @@ from viscera.phantom import Phantom, Phase
 from viscera.phantom.series import Storage, write_series
 from viscera.pipeline import Pipeline
 
-PLAIN = Recipe(name="plain", spacing_mm=(8.0, 8.0, 8.0), memory_share=0.004, steps=240, folds=2)
-RESIDUAL = Recipe(
-    name="residual",
-    planner="nnUNetPlannerResEncM",
-    spacing_mm=(8.0, 8.0, 10.0),
-    orientation="LPS",
-    features=6,
-    memory_share=0.004,
-    steps=200,
-)
-MIRRORED = Recipe(
-    name="mirrored",
-    spacing_mm=(8.0, 8.0, 8.0),
-    memory_share=0.004,
-    steps=120,
-    folds=2,
-    start_from=PLAIN,
-    flips=(0, 1),
-)
-TWO = Recipe(
-    name="two",
-    spacing_mm=(8.0, 8.0, 8.0),
-    channels=("T1", "T2"),
-    memory_share=0.004,
-    steps=60,
-    start_from=PLAIN,
-)
-
 STORED = ("SPL", "LAI", "PSR")
 """Axial, sagittal and coronal series; rows and columns flipped too."""
 CLEAR = 0.05
-FAST_DICE = 0.9
-"""Over 10 mL. These networks see 8 mm voxels and one image, so that a smoother input shows more
-than it would in practice: what is measured is 0.94 to 0.99."""
 NEAR = 2
+EXACT_DICE = 0.999
+FAST_DICE = {10: 0.99, 1: 0.97}
+"""Least Dice of organs above so many mL."""
+Scores = dict[str, tuple[float, float]]
+"""Dice and mL of organs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,24 +38,25 @@ class Case:
     """One image through one network."""
 
     recipe: Recipe = PLAIN
-    spacing_mm: tuple[float, float, float] | None = (3.0, 3.0, 3.0)
+    spacing_mm: tuple[float, float, float] = (2.5, 2.5, 2.5)
     keep: tuple[slice, slice, slice] = (slice(None),) * 3
     folds: tuple[int, ...] = (0,)
     mirroring: bool = False
-    stored: tuple[str, ...] = STORED[:1]
     organs: int = 6
     """How many over 5 mL the judge itself must find, lest the comparison be empty."""
 
 
 CASES = {
-    "isotropic": Case(stored=STORED),
+    "isotropic": Case(),
     "slices of 5 mm": Case(spacing_mm=(5.0, 1.6, 1.6)),  # more than three times: z apart
     "mirroring, two folds": Case(
         recipe=MIRRORED, folds=(0, 1), mirroring=True, spacing_mm=(3.0, 3.5, 3.5)
     ),
     "two folds": Case(folds=(0, 1), spacing_mm=(3.5, 3.0, 3.5)),
-    "smaller than the patch": Case(keep=(slice(50, 80), slice(None), slice(None)), organs=3),
-    "residual, transposed": Case(recipe=RESIDUAL),
+    "smaller than the patch": Case(
+        keep=(slice(60, 92), slice(None), slice(None)), spacing_mm=(3.0, 3.0, 3.0), organs=3
+    ),
+    "residual, transposed": Case(recipe=RESIDUAL, spacing_mm=(3.0, 3.0, 3.0)),
     "two channels, cropped": Case(recipe=TWO, spacing_mm=(3.5, 3.0, 3.5)),
 }
 
@@ -96,7 +73,14 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     )
 
 
-@pytest.fixture(params=CASES, ids=str)
+@pytest.fixture(
+    # What shares a network runs in one process.
+    params=[
+        pytest.param(name, marks=pytest.mark.xdist_group(one.recipe.name))
+        for name, one in CASES.items()
+    ],
+    ids=str,
+)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
@@ -105,19 +89,30 @@ def test_labels_are_nnunets(
     case: Case, settings: Settings, shared_data: Path, tmp_path: Path
 ) -> None:
     folder = build(shared_data, case.recipe)
-    image = training_image(shared_data, replace(case.recipe, spacing_mm=case.spacing_mm))
     z, y, x = case.keep
+    image = resampled(training_image(shared_data, case.recipe), case.spacing_mm[::-1])
     channels = [one[x, y, z] for one in channel_images(image, case.recipe)]
-    files = []
-    for k, one in enumerate(channels):
-        files.append(tmp_path / f"image_{k:04d}.nii.gz")
-        sitk.WriteImage(one, str(files[-1]))
+    files = [tmp_path / f"image_{k:04d}.nii.gz" for k in range(len(channels))]
+    for one, file in zip(channels, files, strict=True):
+        sitk.WriteImage(one, str(file))
     judged = judge(folder, files, case.folds, case.mirroring)
     sizes = np.bincount(judged.labels.ravel(), minlength=len(NAMES)) * judged.voxel_ml
     assert (sizes[1:] > 5).sum() >= case.organs, dict(zip(NAMES, sizes.round(1), strict=True))
 
+    name = _imported(folder, case, settings)
+    for stored in STORED:
+        series_of = [
+            write_series(_phantom(one, k), tmp_path / stored / str(k), Storage(axes=stored))
+            for k, one in enumerate(channels)
+        ]
+        exact, fast = _viscera(settings, name, series_of, case.recipe.orientation[::-1])
+        assert_exact(exact, judged)
+        assert_fast(fast, judged)
+
+
+def _imported(folder: Path, case: Case, settings: Settings) -> str:
+    """Return the name of the package of `case`, imported once."""
     name = f"{case.recipe.name}-{'m' if case.mirroring else 'n'}{len(case.folds)}"
-    modality = "CT"
     if not (settings.models.repo / name).exists():
         request = Request(
             folder=folder,
@@ -126,51 +121,59 @@ def test_labels_are_nnunets(
             folds=tuple(map(str, case.folds)),
             orientation=case.recipe.orientation,
             mirroring=case.mirroring,
-            modalities=(modality,),
+            modalities=("CT",),
         )
         importing.import_nnunet(request, settings)
-    for stored in case.stored:
-        paths = [
-            write_series(_phantom(one, k), tmp_path / stored / str(k), Storage(axes=stored))
-            for k, one in enumerate(channels)
-        ]
-        axes = case.recipe.orientation[::-1]
-        exact = _viscera(settings, name, paths, axes, Profile.EXACT)
-        assert_exact(exact, judged)
-    fast = _viscera(settings, name, paths, axes, Profile.FAST)
-    assert_fast(fast, judged)
+    return name
 
 
 def assert_exact(ours: np.ndarray, judged: Judged) -> None:
     differ = ours != judged.labels
     border = near_border(judged.labels)
     scores = dice(ours, judged)
-    large = {n: d for n, (d, ml) in scores.items() if ml > 10}
+    least = min((d for d, ml in scores.values() if ml > 10), default=1.0)
     print(
         f"exact: {differ.sum()} of {differ.size} differ, margin up to"
         f" {judged.margin[differ].max(initial=0):.4f}, {differ[border].mean():.5%} near borders,"
-        f" least Dice {min(large.values(), default=1):.5f} of {len(large)}"
+        f" least Dice {least:.5f}"
     )
     assert judged.margin[differ].max(initial=0) < CLEAR
     assert differ[border].mean() <= 0.005
-    assert min(large.values()) >= 0.999, large
+    assert_dice(scores, {10: EXACT_DICE}, dice(judged.precise, judged))
 
 
 def assert_fast(ours: np.ndarray, judged: Judged) -> None:
-    scores = dice(ours, judged)
-    print("fast:", {name: round(float(d), 3) for name, (d, ml) in scores.items() if ml > 10})
-    assert min(d for d, ml in scores.values() if ml > 10) >= FAST_DICE
+    """`fast` is nnU-Net with a linear image, and as near to nnU-Net as that is."""
+    assert np.any(judged.linear != judged.precise)
+    assert_dice(dice(ours, replace(judged, labels=judged.linear)), {10: EXACT_DICE})
+    scores, theirs = dice(ours, judged), dice(judged.linear, judged)
+    told = {n: (f"{d:.4f}", f"{theirs[n][0]:.4f}") for n, (d, ml) in scores.items() if ml > 1}
+    print(f"fast, and nnU-Net's own linear: {told}")
+    assert_dice(scores, FAST_DICE, theirs)
 
 
-def dice(ours: np.ndarray, judged: Judged) -> dict[str, tuple[float, float]]:
-    """Return Dice and the judge's mL of each organ that it finds."""
+def assert_dice(scores: Scores, bounds: dict[int, float], theirs: Scores | None = None) -> None:
+    """Hold organs above so many mL to a bound.
+
+    Where `theirs`, a variant of nnU-Net itself, misses it, we may not be further off than that:
+    these networks have coarse voxels and saw one image, and mind little things more than others.
+    """
+    for name, (found, ml) in scores.items():
+        bound = max((b for above, b in bounds.items() if ml > above), default=0.0)
+        if theirs is not None:
+            bound = min(bound, theirs[name][0] - 1 + EXACT_DICE)
+        assert found >= bound, (name, found, bound, ml)
+
+
+def dice(ours: np.ndarray, judged: Judged) -> Scores:
+    """Return Dice of each organ that the judge finds, and the judge's mL."""
     found = {}
     for value, name in enumerate(NAMES):
-        theirs = judged.labels == value
-        if value and theirs.any():
-            both = 2 * np.count_nonzero(theirs & (ours == value))
-            sizes = theirs.sum() + np.count_nonzero(ours == value)
-            found[name] = (both / sizes, theirs.sum() * judged.voxel_ml)
+        theirs, mine = judged.labels == value, ours == value
+        size = np.count_nonzero(theirs)
+        if value and size:
+            share = 2 * np.count_nonzero(theirs & mine) / (size + np.count_nonzero(mine))
+            found[name] = (share, size * judged.voxel_ml)
     return found
 
 
@@ -188,29 +191,25 @@ def near_border(labels: np.ndarray) -> np.ndarray:
 
 
 def _viscera(
-    settings: Settings, name: str, paths: list[tuple[Path, ...]], axes: str, profile: Profile
-) -> np.ndarray:
-    """Return labels on `axes`, the judge's."""
+    settings: Settings, name: str, channels: list[tuple[Path, ...]], axes: str
+) -> list[np.ndarray]:
+    """Return labels in both profiles, on `axes`, the judge's."""
     engine = settings.engine
     segment.configure_numba(engine.numba_cache, engine.numba_threading_layer, engine.threads)
-    models = settings.models.model_copy(update={"profile": profile})
     with volume.DecodePool(settings.decode) as pool:
-        loaded = []
-        for one in paths:
-            (stack,) = series.examine(one, settings.series).stacks
-            loaded.append(volume.load_volume(stack, pool))
-    pipeline = Pipeline(settings.model_copy(update={"models": models}), Metrics())
-    try:
-        _, done = pipeline.segment(loaded, name, lambda *_: None)
-    finally:
-        pipeline.close()
-    return to_axes(done.labels, loaded[0].geometry.axes, axes)
+        stacks = [series.examine(paths, settings.series).stacks for paths in channels]
+        loaded = [volume.load_volume(one, pool) for (one,) in stacks]
+    found = []
+    for profile in (Profile.EXACT, Profile.FAST):
+        models = settings.models.model_copy(update={"profile": profile})
+        with closing(Pipeline(settings.model_copy(update={"models": models}), Metrics())) as one:
+            _, done = one.segment(loaded, name, lambda *_: None)
+        found.append(to_axes(done.labels, loaded[0].geometry.axes, axes))
+    return found
 
 
 def _phantom(image: sitk.Image, channel: int) -> Phantom:
     """Return the image as the phantom's writer takes it."""
-    from viscera.domain.geometry import Geometry
-
     affine = np.eye(4)
     directions = np.reshape(image.GetDirection(), (3, 3)) @ np.diag(image.GetSpacing())
     affine[:3, :3] = directions[:, ::-1]

@@ -14,6 +14,8 @@ from viscera.volume.nonzero import nonzero_box, nonzero_mask
 from viscera.volume.prepare import _resample
 from viscera.volume.sampling import Scaling, axis_orders, target_shape
 
+pytestmark = pytest.mark.xdist_group("residual")  # no network is waited for
+
 GRIDS = [
     ((31, 40, 37), (1.5, 0.8, 0.8), (1.1, 1.3, 1.2)),
     ((14, 40, 37), (5.0, 0.8, 0.8), (1.5, 1.5, 1.5)),  # thick slices to isotropic
