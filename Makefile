@@ -76,7 +76,7 @@ PARITY_TORCH ?= torch==2.13.0+cpu
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r deploy/locks/requirements-parity.lock
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
-test-parity: .venv-parity/.done ## Compare imported models with nnU-Net itself (trains small networks; many minutes)
+test-parity: .venv-parity/.done ## Compare imported models with nnU-Net itself (trains small networks; minutes)
 	OMP_WAIT_POLICY=PASSIVE .venv-parity/bin/python -m pytest -n 2 --dist loadgroup -W ignore -o pythonpath="tests tests/parity" --timeout 1800 tests/parity tests/importing
 run: setup ## Run the service with ./viscera.toml
 	.venv/bin/viscera serve

@@ -22,7 +22,8 @@ import numpy as np
 HERE = Path(__file__).resolve().parent
 PARITY = HERE.parents[1] / ".venv-parity"
 ROWS = ("nnunet_network", "nnunet_rest", "nnunet_peak_memory")
-MIN_AGREEMENT = 0.9999
+MIN_AGREEMENT = 0.999
+"""The peer sums in half precision."""
 
 
 def child(python: Path | str, script: str, case: Path, threads: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera import models, segment, volume
+from viscera import labelling, models, segment, volume
 from viscera.config import EngineSettings
 from viscera.domain.arrays import Logits, Tiles
 from viscera.domain.geometry import to_axes
@@ -42,10 +42,7 @@ def main(case: Path, threads: int) -> None:
     engine = Timed(segment.start_engine(model, models.read_golden(model), settings, Metrics()))
     scan = volume.read_volume(case / "image.nii.gz", "CT")
     start, cpu = time.perf_counter(), time.process_time()
-    labels = np.zeros(scan.geometry.shape, np.uint8)
-    view = to_axes(labels, scan.geometry.axes, model.axes)
-    fed = volume.prepare(scan, model)
-    segment.segment(fed.image, model, engine, view[fed.box], lambda done: None, fed.restore_orders)
+    labels = labelling.label_volumes([scan], model, [engine], Metrics(), lambda *_: None)
     seconds = {
         "all": time.perf_counter() - start,
         "network": engine.seconds,

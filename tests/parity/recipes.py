@@ -41,4 +41,4 @@ RESIDUAL = Recipe(
     steps=250,
 )
 MIRRORED = Recipe(name="mirrored", steps=120, folds=2, start_from=PLAIN, flips=(0, 1))
-TWO = Recipe(name="two", channels=("T1", "T2"), steps=60, start_from=PLAIN)
+MASKED = Recipe(name="masked", channels=("T1", "T2"), steps=60, start_from=PLAIN)

@@ -64,15 +64,20 @@ def training_image(data: Path, recipe: Recipe, labels: bool = False) -> sitk.Ima
 def channel_images(image: sitk.Image, recipe: Recipe) -> list[sitk.Image]:
     """Return one image a channel.
 
-    With two, air around the trunk is 0 in both, as in a masked MR: nnU-Net then crops much away,
-    and its planner z-scores over the rest.
+    With two, all around the trunk is 0 in both, and there is much of it, as in a masked MR: nnU-Net
+    then crops it away, and its planner z-scores over the rest.
     """
-    images = [image]
-    if len(recipe.channels) > 1:
-        smooth = sitk.Cast(sitk.SmoothingRecursiveGaussian(image, 5.0), sitk.sitkInt16)
-        body = sitk.Cast(smooth > -400, sitk.sitkInt16)
-        images = [(one + 1024) * body for one in (image, smooth)]
-    return images
+    if len(recipe.channels) == 1:
+        return [image]
+    smooth = sitk.Cast(sitk.SmoothingRecursiveGaussian(image, 5.0), sitk.sitkInt16)
+    body = sitk.Cast(smooth > -400, sitk.sitkInt16)
+    return [_surrounded((one + 1024) * body) for one in (image, smooth)]
+
+
+def _surrounded(image: sitk.Image) -> sitk.Image:
+    """Return `image` with zeros beside it, in front and behind."""
+    width = [round(0.15 * n) for n in image.GetSize()[:2]] + [0]
+    return sitk.ConstantPad(image, width, width, 0.0)
 
 
 def build(data: Path, recipe: Recipe) -> Path:
@@ -102,7 +107,9 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
     images = channel_images(training_image(data, recipe), recipe)
     for k, image in enumerate(images):
         sitk.WriteImage(image, str(raw / "imagesTr" / f"case_{k:04d}.nii.gz"))
+    masked = len(recipe.channels) > 1
     labels = training_image(data, recipe, labels=True)
+    labels = _surrounded(labels) if masked else labels
     sitk.WriteImage(labels, str(raw / "labelsTr" / "case.nii.gz"))
     dataset = {
         "channel_names": {str(k): name for k, name in enumerate(recipe.channels)},
@@ -136,6 +143,8 @@ def _plan(data: Path, recipe: Recipe, home: Path, results: Path) -> None:
     if recipe.planner != "ExperimentPlanner":  # three to six blocks a stage take too long here
         planner.UNet_blocks_per_stage_encoder = (1, 2, 2, 2, 2, 2, 2)
     planner.plan_experiment()
+    masks = planner.plans["configurations"]["3d_fullres"]["use_mask_for_norm"]
+    assert masks == [masked] * len(images)
     results.mkdir(parents=True)
     shutil.copy(preprocessed / raw.name / "nnUNetPlans.json", results / "plans.json")
     shutil.copy(raw / "dataset.json", results)

@@ -1,6 +1,6 @@
 """An imported results folder gives nnU-Net's own answer, whatever way the series is stored."""
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from judge import Judged, judge
-from recipes import MIRRORED, NAMES, PLAIN, RESIDUAL, TWO, Recipe
+from recipes import MASKED, MIRRORED, NAMES, PLAIN, RESIDUAL, Recipe
 from results_folder import build, channel_images, resampled, training_image
 
 from viscera import importing, segment, series, volume
@@ -57,7 +57,7 @@ CASES = {
         keep=(slice(60, 92), slice(None), slice(None)), spacing_mm=(3.0, 3.0, 3.0), organs=3
     ),
     "residual, transposed": Case(recipe=RESIDUAL, spacing_mm=(3.0, 3.0, 3.0)),
-    "two channels, cropped": Case(recipe=TWO, spacing_mm=(3.5, 3.0, 3.5)),
+    "two channels, cropped and masked": Case(recipe=MASKED, spacing_mm=(3.5, 3.0, 3.5)),
 }
 
 
@@ -100,14 +100,22 @@ def test_labels_are_nnunets(
     assert (sizes[1:] > 5).sum() >= case.organs, dict(zip(NAMES, sizes.round(1), strict=True))
 
     name = _imported(folder, case, settings)
-    for stored in STORED:
-        series_of = [
-            write_series(_phantom(one, k), tmp_path / stored / str(k), Storage(axes=stored))
-            for k, one in enumerate(channels)
-        ]
-        exact, fast = _viscera(settings, name, series_of, case.recipe.orientation[::-1])
-        assert_exact(exact, judged)
-        assert_fast(fast, judged)
+    axes = case.recipe.orientation[::-1]
+    with ExitStack() as open_until_done:
+        pool = open_until_done.enter_context(volume.DecodePool(settings.decode))
+        exact, fast = (
+            open_until_done.enter_context(closing(_pipeline(settings, profile)))
+            for profile in (Profile.EXACT, Profile.FAST)
+        )
+        for stored in STORED:
+            loaded = []
+            for k, one in enumerate(channels):
+                storage = Storage(axes=stored)
+                paths = write_series(_phantom(one, k), tmp_path / stored / str(k), storage)
+                (stack,) = series.examine(paths, settings.series).stacks
+                loaded.append(volume.load_volume(stack, pool))
+            assert_exact(_labels(exact, loaded, name, axes), judged)
+            assert_fast(_labels(fast, loaded, name, axes), judged)
 
 
 def _imported(folder: Path, case: Case, settings: Settings) -> str:
@@ -190,22 +198,17 @@ def near_border(labels: np.ndarray) -> np.ndarray:
     return near
 
 
-def _viscera(
-    settings: Settings, name: str, channels: list[tuple[Path, ...]], axes: str
-) -> list[np.ndarray]:
-    """Return labels in both profiles, on `axes`, the judge's."""
+def _pipeline(settings: Settings, profile: Profile) -> Pipeline:
     engine = settings.engine
     segment.configure_numba(engine.numba_cache, engine.numba_threading_layer, engine.threads)
-    with volume.DecodePool(settings.decode) as pool:
-        stacks = [series.examine(paths, settings.series).stacks for paths in channels]
-        loaded = [volume.load_volume(one, pool) for (one,) in stacks]
-    found = []
-    for profile in (Profile.EXACT, Profile.FAST):
-        models = settings.models.model_copy(update={"profile": profile})
-        with closing(Pipeline(settings.model_copy(update={"models": models}), Metrics())) as one:
-            _, done = one.segment(loaded, name, lambda *_: None)
-        found.append(to_axes(done.labels, loaded[0].geometry.axes, axes))
-    return found
+    models = settings.models.model_copy(update={"profile": profile})
+    return Pipeline(settings.model_copy(update={"models": models}), Metrics())
+
+
+def _labels(pipeline: Pipeline, channels: list[Volume], name: str, axes: str) -> np.ndarray:
+    """Return labels on `axes`, the judge's."""
+    _, done = pipeline.segment(channels, name, lambda *_: None)
+    return to_axes(done.labels, channels[0].geometry.axes, axes)
 
 
 def _phantom(image: sitk.Image, channel: int) -> Phantom:
