@@ -57,7 +57,7 @@ class FakeStore:
             self._answer()
             self.associations.append((principal, open_now))
 
-    def open_upload(self, upload: str, principal: str, model: str) -> None:
+    def open_upload(self, upload: str, principal: str, model: str, channels: object = ()) -> None:
         with self._lock:
             self._answer()
             self.uploads.append(("open", upload, principal, model))

@@ -158,17 +158,12 @@ class SpoolSettings(_Section):
     )
 
 
-class SeriesRule(_Section):
-    """One rule; the first that matches decides."""
+class _Recognised(_Section):
+    """How a series is recognised."""
 
-    name: _Slug = Field(description="Shown by `viscera why`.")
     modality: tuple[str, ...] = Field((), description="Any of these; empty: all.")
     description: str = Field("", description="Regular expression on SeriesDescription; empty: all.")
     body_part: str = Field("", description="Regular expression on BodyPartExamined; empty: all.")
-    min_slices: int = Field(0, ge=0, description="Fewest slices.")
-    max_slice_spacing_mm: float = Field(1e3, gt=0, description="Widest spacing between slices.")
-    then: Literal["segment", "ignore"] = Field("segment", description="What to do.")
-    model: str = Field("", description="`name` or `name/version`; empty: the default model.")
 
     @field_validator("description", "body_part")
     @classmethod
@@ -178,6 +173,36 @@ class SeriesRule(_Section):
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from error
         return pattern
+
+
+class ChannelRule(_Recognised):
+    """How the series of one channel is recognised; the first that matches decides."""
+
+    channel: str = Field(min_length=1, description="As the model names it.")
+
+
+class SeriesRule(_Recognised):
+    """One rule; the first that matches decides."""
+
+    name: _Slug = Field(description="Shown by `viscera why`.")
+    min_slices: int = Field(0, ge=0, description="Fewest slices.")
+    max_slice_spacing_mm: float = Field(1e3, gt=0, description="Widest spacing between slices.")
+    then: Literal["segment", "ignore"] = Field("segment", description="What to do.")
+    model: str = Field("", description="`name` or `name/version`; empty: the default model.")
+    channels: tuple[ChannelRule, ...] = Field(
+        (),
+        description="For a model of several channels: which series of one study is which. The rule "
+        "then matches series that one of them matches, and its job waits for all.",
+    )
+
+    @model_validator(mode="after")
+    def _names_channels_once(self) -> Self:
+        names = [one.channel for one in self.channels]
+        if len(set(names)) != len(names) or len(names) == 1:
+            raise ValueError("channels must be at least two, and none named twice")
+        if names and self.then == "ignore":
+            raise ValueError("a rule that ignores has no channels")
+        return self
 
 
 class SeriesSettings(_Section):

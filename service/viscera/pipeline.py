@@ -7,7 +7,7 @@ verdict, files. Rooms meet here alone and hand each other `domain/` values.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from viscera import encode, labelling, measure, models, postprocess, segment, series, volume
+from viscera.channels import (
+    by_channel,
+    gather,
+    require_channels,
+    require_one_place,
+    stacks_of,
+)
 from viscera.config import Settings
 from viscera.domain.jobs import Choice, Job, JobKind, JobState, Outcome, Plan, PlannedJob
 from viscera.domain.models import Model, Profile
@@ -24,6 +31,7 @@ from viscera.domain.sources import Origin, Stack, Submission
 from viscera.domain.volumes import Volume
 from viscera.encode import Predecessor, ResultContext
 from viscera.errors import (
+    GeometryMismatch,
     ModelNotFound,
     ModelRefused,
     NoModelForSeries,
@@ -65,11 +73,23 @@ class Pipeline:
         """End the decode pool and the engines."""
         self._resources.close()
 
-    def plan(self, submission: Submission) -> Plan:
+    def plan(
+        self,
+        submission: Submission,
+        beside: Callable[[str], Sequence[Submission]] = lambda _: (),
+    ) -> Plan:
         """Return what `submission` becomes: jobs, and why.
 
         Data faults of the whole series end in `Plan.refusal`; faults of one stack are choices.
+
+        Parameters
+        ----------
+        beside
+            Gives the other series of a submission's study, for models of several channels.
         """
+        if submission.channels:
+            with self._metrics.stage("stack"):
+                return self._plan_upload(submission)
         with self._metrics.stage("stack"):
             try:
                 assembly = series.examine(submission.paths, self._settings.series)
@@ -77,21 +97,39 @@ class Pipeline:
                 return Plan(refusal=f"{error.reason}: {error}")
             default = self._settings.models.default
             chosen = series.choose(assembly, self._settings.series, default, submission.model)
-        choices, jobs = [], []
+        choices: list[Choice] = []
+        jobs: list[PlannedJob] = []
+        others: Sequence[Submission] = ()
+        if any(item.rule for item in chosen):
+            others = beside(submission.id)
         for item in chosen:
-            if item.stack is None:
-                choices.append(item.choice)
-                continue
-            try:
-                model = self._load(item.choice.model)
-                require_modality(model, item.stack.facts.modality)
+            choice, job = self._decide(item, others)
+            choices.append(choice)
+            jobs += [job] if job else []
+        looked_at = tuple(other.id for other in others)
+        return Plan(choices=tuple(choices), jobs=tuple(jobs), looked_at=looked_at)
+
+    def _decide(
+        self, item: series.Chosen, others: Sequence[Submission]
+    ) -> tuple[Choice, PlannedJob | None]:
+        """Return the job of one stack, if there is one, and the choice as it is then."""
+        if item.stack is None:
+            return item.choice, None
+        profile = self._settings.models.profile
+        try:
+            model = self._load(item.choice.model)
+            require_modality(model, item.stack.facts.modality)
+            if item.rule is None:
                 require_channels(model, 1)
-            except (NoModelForSeries, ModelNotFound, ModelRefused) as error:
-                choices.append(refusal_of(item.choice, error))
-                continue
-            choices.append(item.choice)
-            jobs.append(plan_job((item.stack,), model, self._settings.models.profile))
-        return Plan(choices=tuple(choices), jobs=tuple(jobs))
+                return item.choice, plan_job((item.stack,), model, profile)
+            found = gather(item.stack, item.rule, model, others, self._settings.series)
+        except (NoModelForSeries, GeometryMismatch, ModelNotFound, ModelRefused) as error:
+            return refusal_of(item.choice, error), None
+        if found.missing:
+            because = f"{item.choice.because}; waits for channel {', '.join(found.missing)}"
+            return replace(item.choice, what="wait", because=because), None
+        job = plan_job([found.stacks[name] for name in model.channels], model, profile)
+        return item.choice, replace(job, beside=found.beside)
 
     def plan_channels(self, channels: Sequence[Sequence[Path]], model_name: str) -> PlannedJob:
         """Return the job of several series, one for each channel of a model, in its order.
@@ -102,17 +140,30 @@ class Pipeline:
             If the files of a channel are not one stack, or of a modality that the model lacks.
         """
         model = self._load(model_name or self._settings.models.default)
-        require_channels(model, len(channels))
-        stacks = []
-        for name, paths in zip(model.channels, channels, strict=True):
-            found = series.examine(paths, self._settings.series).stacks
-            if len(found) != 1:
-                raise NoModelForSeries(
-                    f"channel {name} of {model.full_name} takes one stack, {len(found)} were found"
-                )
-            require_modality(model, found[0].facts.modality)
-            stacks.append(found[0])
+        stacks = stacks_of(model, channels, self._settings.series)
+        for stack in stacks:
+            require_modality(model, stack.facts.modality)
         return plan_job(stacks, model, self._settings.models.profile)
+
+    def _plan_upload(self, submission: Submission) -> Plan:
+        """Return the one job of an upload whose client said which series is which channel."""
+        try:
+            model = self._load(submission.model)
+            channels = by_channel(model, submission.channels, submission.paths)
+            stacks = stacks_of(model, channels, self._settings.series)
+            for stack in stacks:
+                require_modality(model, stack.facts.modality)
+            require_one_place(dict(zip(model.channels, stacks, strict=True)))
+        except (UnusableSeries, RejectedInstance, ModelNotFound, ModelRefused) as error:
+            return Plan(refusal=f"{error.reason}: {error}")
+        choice = Choice(
+            what="segment",
+            because=f"the client named a series for each channel: {', '.join(model.channels)}",
+            frames=len(stacks[0].frames),
+            model=submission.model,
+        )
+        job = plan_job(stacks, model, self._settings.models.profile)
+        return Plan(choices=(choice,), jobs=(job,))
 
     def run(
         self,
@@ -283,15 +334,6 @@ def fed_fast(model: Model) -> Model:
 def engine_names(engines: Sequence[Engine]) -> str:
     """Return what ran, each kind once."""
     return " + ".join(dict.fromkeys(engine.name for engine in engines))
-
-
-def require_channels(model: Model, count: int) -> None:
-    """Refuse another number of series than `model` has channels."""
-    if len(model.channels) != count:
-        raise NoModelForSeries(
-            f"model {model.full_name} takes {len(model.channels)} series at once"
-            f" ({', '.join(model.channels)}), not {count}; `viscera segment` takes several inputs"
-        )
 
 
 def require_modality(model: Model, modality: str) -> None:

@@ -1,70 +1,28 @@
 """A network of two channels takes two series: as files, as DICOM, and never one for both."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import SimpleITK as sitk
-from onnx import TensorProto, helper, numpy_helper
 
-from phantoms import small_phantom
+from two_channels import import_package, phantoms
 from viscera import volume
 from viscera.cli import main
-from viscera.models.write import dump_toml
 from viscera.phantom import write_series
-
-LABEL = {
-    "name": "brighter",
-    "title": "Brighter",
-    "category": {"value": "1", "scheme": "99TEST", "meaning": "Test"},
-    "type": {"value": "2", "scheme": "99TEST", "meaning": "Brighter"},
-    "rgb": [9, 9, 9],
-}
 
 
 @pytest.fixture
 def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package that answers 1 where the second channel is the larger one."""
-    weights = np.eye(2, dtype=np.float32).reshape(2, 2, 1, 1, 1)
-    shape = ["tile", 2, "z", "y", "x"]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["image", "weights"], ["logits"], kernel_shape=[1] * 3)],
-        "larger",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    network = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(network, tmp_path / "net.onnx")
-    manifest = {
-        "format": 2,
-        **{"name": "two", "version": "1", "grade": "research"},
-        **dict.fromkeys(("licence", "intended_use", "training_data", "accuracy"), "tests"),
-        "input": {
-            "modalities": ["CT"],
-            "channels": ["before", "after"],
-            "axes": "SPL",
-            "normalisation": {"CT": {"scheme": "none"}},
-        },
-        "tiles": {"patch_size": [8, 16, 16]},
-        "output": {"labels": [LABEL]},
-    }
-    (tmp_path / "m.toml").write_text(dump_toml(manifest))
     monkeypatch.setenv("VISCERA_MODELS__REPO", str(tmp_path / "repo"))
-    given = [str(tmp_path / "net.onnx"), "--manifest", str(tmp_path / "m.toml")]
-    assert main(["model", "import", "onnx", *given]) == 0
+    import_package(tmp_path)
     return tmp_path / "repo"
 
 
 @pytest.mark.usefixtures("repo")
 def test_two_series_are_two_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = small_phantom(7)
-    rng = np.random.default_rng(0)
-    shifted = before.volume.voxels + rng.integers(-5, 6, before.volume.voxels.shape)
-    after = replace(before, seed=8, volume=replace(before.volume, voxels=shifted.astype(np.int16)))
+    before, after = phantoms()
     expected = after.volume.voxels > before.volume.voxels
     folders = [tmp_path / "before", tmp_path / "after"]
     files = [tmp_path / "before.nii.gz", tmp_path / "after.nii.gz"]

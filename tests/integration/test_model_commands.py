@@ -8,8 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import SimpleITK as sitk
+from onnx import numpy_helper
 
 import band
 from phantoms import small_phantom
@@ -17,9 +19,12 @@ from viscera import models, volume
 from viscera.cli import main
 from viscera.config import load_settings
 from viscera.domain.volumes import Volume
+from viscera.errors import ModelRefused
 from viscera.metrics import Metrics
 from viscera.models.write import dump_toml
 from viscera.pipeline import Pipeline
+from viscera.segment import tensorrt_start
+from viscera.segment.driver import Gpu
 
 REPO = Path(__file__).parents[2] / "model_repo"
 SHIPPED = "abdomen15-phantom"
@@ -105,6 +110,42 @@ def test_an_onnx_file_is_imported_and_serves(viscera: Viscera, repo: Path, tmp_p
     assert 'name = "mine"' in shown
     assert "# mine/1" in shown
     assert sorted(p.name for p in repo.iterdir()) == ["mine"]
+
+
+def test_half_precision_comes_with_a_package_that_bears_it(
+    viscera: Viscera, repo: Path, tmp_path: Path
+) -> None:
+    network, manifest = brought(tmp_path)
+    given = ("model", "import", "onnx", network, "--manifest", manifest)
+    assert "in half precision too" in viscera(*given)[1]
+    model = models.load_model(repo, "mine")
+    assert model.half is not None
+    assert hashlib.sha256(model.half.read_bytes()).hexdigest() == model.half_sha256
+    typed = {w.name: w.data_type for w in onnx.load(model.half).graph.initializer}
+    assert set(typed.values()) == {onnx.TensorProto.FLOAT16}
+    gpu = Gpu(name="g", capability=(9, 0), cuda=13010, driver="580", memory_bytes=2**36)
+    key = tensorrt_start.key_of("tensorrt", "11.4", model, 1, gpu)
+    without = replace(model, half=None, half_sha256="")
+    assert key != tensorrt_start.key_of("tensorrt", "11.4", without, 1, gpu)
+    model.half.write_bytes(model.onnx.read_bytes())
+    with pytest.raises(ModelRefused, match=r"model\.fp16\.onnx is not the file of the manifest"):
+        models.load_model(repo, "mine")
+
+
+def test_half_precision_is_left_out_where_it_answers_otherwise(
+    viscera: Viscera, repo: Path, tmp_path: Path
+) -> None:
+    network, manifest = brought(tmp_path, version="2")
+    graph = onnx.load(network)
+    for weight in graph.graph.initializer:  # near 30000 half precision counts in steps of 16
+        values = numpy_helper.to_array(weight)
+        offset = 3e4 if weight.name == "offsets" else 0
+        weight.CopyFrom(numpy_helper.from_array(values + np.float32(offset), weight.name))
+    onnx.save(graph, network)
+    status, said = viscera("model", "import", "onnx", network, "--manifest", manifest)
+    assert (status, "half precision was left out" in said) == (0, True), said
+    assert models.load_model(repo, "mine").half is None
+    assert viscera("model", "check", "mine")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A small client: send the files of one series, get its results."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
@@ -20,7 +20,11 @@ _SUFFIXES = {
 
 
 def segment_files(
-    channel: grpc.Channel, paths: Sequence[Path], model: str = "", token: str = ""
+    channel: grpc.Channel,
+    paths: Sequence[Path],
+    model: str = "",
+    token: str = "",
+    channels: Mapping[str, str] | None = None,
 ) -> Iterator[pb.SegmentSeriesResponse]:
     """Send the DICOM files of one series; yield the service's answers as they come.
 
@@ -30,6 +34,8 @@ def segment_files(
         ``name`` or ``name/version``; empty: the service chooses.
     token
         Shown as ``authorization: Bearer``; empty: none.
+    channels
+        By the model's name of it, the UID of the series that is fed to it; None: one series.
 
     Raises
     ------
@@ -39,7 +45,7 @@ def segment_files(
     stub = SegmentationServiceStub(channel)  # type: ignore[no-untyped-call]
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     answers: Iterator[pb.SegmentSeriesResponse] = stub.SegmentSeries(
-        requests(paths, model), metadata=metadata
+        requests(paths, model, channels), metadata=metadata
     )
     return answers
 
@@ -75,9 +81,13 @@ def segment_by_uid(
     return answers
 
 
-def requests(paths: Sequence[Path], model: str = "") -> Iterator[pb.SegmentSeriesRequest]:
+def requests(
+    paths: Sequence[Path], model: str = "", channels: Mapping[str, str] | None = None
+) -> Iterator[pb.SegmentSeriesRequest]:
     """Yield what a client of SegmentSeries sends: the header, then every file in chunks."""
-    yield pb.SegmentSeriesRequest(header=pb.SeriesHeader(model=model, instances=len(paths)))
+    named = [pb.ChannelSeries(name=k, series_uid=v) for k, v in (channels or {}).items()]
+    header = pb.SeriesHeader(model=model, instances=len(paths), channels=named)
+    yield pb.SegmentSeriesRequest(header=header)
     for path in paths:
         with path.open("rb") as stream:
             data = stream.read(_CHUNK_BYTES)

@@ -147,6 +147,7 @@ def model_message(model: models.Model) -> pb.Model:
         organs=[_organ(label) for label in model.labels],
         not_segmented=[_organ(label) for label in model.not_segmented],
         spacing_mm=model.spacing_mm or (),
+        channels=model.channels,
         intended_use=model.intended_use,
         licence=model.licence,
     )

@@ -11,12 +11,13 @@ from viscera.api import messages, results
 from viscera.api.by_uid import ByUid
 from viscera.api.gate import Call
 from viscera.api.jobs import JobBook, Planned, require_results
-from viscera.api.uploads import DoorStore, Limits, Requests, Upload, read_header
+from viscera.api.uploads import DoorStore, Limits, Requests, Upload, channels_of, read_header
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.api.v1.viscera_pb2_grpc import SegmentationServiceServicer
 from viscera.domain.jobs import Job, JobState
 from viscera.domain.models import Model
 from viscera.domain.results import Decision
+from viscera.domain.sources import Channels
 from viscera.errors import InvalidRequest, ModelNotFound, QueueFull
 from viscera.jobs.protocol import JobEvent
 from viscera.jobs.spool import Spool
@@ -62,7 +63,7 @@ class SegmentationServicer(SegmentationServiceServicer):
     def SegmentSeries(self, requests: Requests, call: Call) -> Iterator[pb.SegmentSeriesResponse]:
         """Take one upload, then tell what becomes of it and send the results."""
         header = read_header(requests)
-        upload = self._open(header.model, call, header.instances)
+        upload = self._open(header.model, call, header.instances, channels_of(header))
         yield pb.SegmentSeriesResponse(accepted=pb.Accepted(job_id=upload.handle))
         upload.take(requests, self._limits)
         for part in self._finish(upload, call):
@@ -148,9 +149,11 @@ class SegmentationServicer(SegmentationServiceServicer):
         models = [messages.model_message(model) for model in self._list_models()]
         return pb.ListModelsResponse(models=models)
 
-    def _open(self, model: str, call: Call, declared: int = 0) -> Upload:
+    def _open(self, model: str, call: Call, declared: int = 0, channels: Channels = ()) -> Upload:
         if model:
             self._require_model(model)
+        elif channels:
+            raise InvalidRequest("name the model whose channels the header has")
         queued = self._store.counts().get(JobState.QUEUED, 0)
         if queued >= self._max_queued:
             raise QueueFull(f"{queued} jobs wait; send this series again later")
@@ -158,6 +161,7 @@ class SegmentationServicer(SegmentationServiceServicer):
             handle=uuid.uuid4().hex,
             principal=call.principal,
             declared=declared,
+            channels=channels,
             spool=self._spool,
             store=self._store,
         )

@@ -11,8 +11,9 @@ import grpc
 from viscera import log
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import GrpcSettings
-from viscera.domain.sources import Arrival, Origin, SubmissionState
+from viscera.domain.sources import Arrival, Channels, Origin, SubmissionState
 from viscera.errors import InvalidRequest, JobNotFound, StoreUnavailable
+from viscera.files.part10 import is_uid
 from viscera.jobs.protocol import IntakeStore, QueryStore
 from viscera.jobs.spool import Spool
 
@@ -57,6 +58,26 @@ def read_header(requests: Requests) -> pb.SeriesHeader:
     return first.header
 
 
+def channels_of(header: pb.SeriesHeader) -> Channels:
+    """Return which series is which channel; empty where the upload is one series.
+
+    Raises
+    ------
+    InvalidRequest
+        If one is named twice, or is no UID.
+    """
+    channels = tuple((one.name, one.series_uid) for one in header.channels)
+    for named in zip(*channels, strict=True):
+        if len(set(named)) != len(named):
+            raise InvalidRequest(
+                f"the header's channels name one twice: {', '.join(named)}; each channel takes a"
+                " series of its own"
+            )
+    if not all(name and is_uid(uid) for name, uid in channels):
+        raise InvalidRequest("each of the header's channels has a name and a series UID")
+    return channels
+
+
 def split(requests: Requests, limits: Limits) -> Iterator[list[bytes]]:
     """Yield the pieces of each instance, once its last one is there.
 
@@ -99,6 +120,8 @@ class Upload:
     principal: str
     declared: int
     """Instances that the header announced; 0: none."""
+    channels: Channels = ()
+    """Which series is which channel; empty: the upload holds one series."""
     spool: Spool
     store: IntakeStore
     sent: int = 0
@@ -112,8 +135,8 @@ class Upload:
 
     def open(self, model: str) -> None:
         """Make the upload known, on disk first."""
-        self.spool.open_upload(self.handle, self.principal, model)
-        self.store.open_upload(self.handle, self.principal, model)
+        self.spool.open_upload(self.handle, self.principal, model, self.channels)
+        self.store.open_upload(self.handle, self.principal, model, self.channels)
 
     def take(self, requests: Requests, limits: Limits) -> None:
         """Put every instance of the stream into the spool, each durable before the next.
@@ -151,7 +174,10 @@ class Upload:
 
     def record(self) -> None:
         """Give the store the rows: retention removes what has some, also where no more comes."""
-        self.store.record_arrivals(tuple(self.arrivals.values()))
+        order = {uid: k for k, (_, uid) in enumerate(self.channels)}
+        # The first one names the upload's series: the first channel's.
+        arrivals = sorted(self.arrivals.values(), key=lambda one: order.get(one.series_uid, 0))
+        self.store.record_arrivals(tuple(arrivals))
 
     def complete(self) -> None:
         """Close the upload, on disk first: a crash from here on loses nothing."""
@@ -169,6 +195,7 @@ class Upload:
                 raise
         if not self.arrivals:
             raise InvalidRequest("the stream ended without an instance")
+        self._require_channels()
         if self.declared and self.sent != self.declared:
             raise InvalidRequest(
                 f"{self.sent} instances came, the header declared {self.declared}; send all again"
@@ -182,10 +209,21 @@ class Upload:
         arrival = stored.arrival
         self.arrivals[arrival.sop_uid] = arrival
         first = next(iter(self.arrivals.values()))
-        if arrival.series_uid != first.series_uid:
+        announced = [uid for _, uid in self.channels] or [first.series_uid]
+        if arrival.series_uid not in announced:
             raise InvalidRequest(
-                f"instance {arrival.sop_uid} is of series {arrival.series_uid}, the upload began "
-                f"with {first.series_uid}; send each series in a call of its own"
+                f"instance {arrival.sop_uid} is of series {arrival.series_uid}, the upload is of "
+                f"{', '.join(announced)}; send each series in a call of its own, or name it in the "
+                "header's channels"
+            )
+
+    def _require_channels(self) -> None:
+        """Refuse an upload that lacks a series which its header announced."""
+        there = {arrival.series_uid for arrival in self.arrivals.values()}
+        missing = [f"{uid} (channel {name})" for name, uid in self.channels if uid not in there]
+        if missing:
+            raise InvalidRequest(
+                f"no instance came of series {', '.join(missing)}; send the series of every channel"
             )
 
 
@@ -211,7 +249,7 @@ def recover_uploads(spool: Spool, store: DoorStore) -> int:
             missing.setdefault(arrival.upload, []).append(arrival)
     for handle, arrivals in missing.items():
         upload = uploads[handle]
-        store.open_upload(handle, upload.principal, upload.model)
+        store.open_upload(handle, upload.principal, upload.model, upload.channels)
         store.record_arrivals(arrivals)
         if upload.closed:
             store.close_upload(handle)

@@ -69,6 +69,8 @@ class PlannedJob:
     """By channel: the frames in slice order."""
     model: str
     """``name/version``."""
+    beside: tuple[str, ...] = ()
+    """Ids of further submissions that hold stacks of it: other series of the study."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,7 @@ class Choice:
     """One line of `viscera why`: what was decided about one stack, and because of what."""
 
     what: str
-    """``segment``, ``ignore`` or ``refuse``."""
+    """``segment``, ``wait`` (for the other channels of a job), ``ignore`` or ``refuse``."""
     because: str
     frames: int
     model: str = ""
@@ -159,6 +161,8 @@ class Plan:
     jobs: tuple[PlannedJob, ...] = ()
     refusal: str = ""
     """Why the whole submission is refused; empty: it is not."""
+    looked_at: tuple[str, ...] = ()
+    """Where a choice is to wait: ids of the other series' submissions that were there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,6 +112,10 @@ class Stack:
         return tuple(dict.fromkeys(frame.path for frame in self.frames))
 
 
+Channels = tuple[tuple[str, str], ...]
+"""Of an upload of several series: (name of the model's channel, SeriesInstanceUID)."""
+
+
 class SubmissionState(StrEnum):
     """Where a submission stands. `open` takes instances; the others do not."""
 
@@ -137,6 +141,8 @@ class Submission:
     opened_at: datetime
     paths: tuple[Path, ...]
     """Absolute paths of its instances, all versions' together."""
+    channels: Channels = ()
+    """Which series is which channel, where a gRPC client sent several; empty: one series."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

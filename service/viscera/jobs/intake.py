@@ -1,12 +1,12 @@
 """What the doors write: arrivals, associations, uploads."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
-from viscera.domain.sources import Arrival, Origin, Submission, SubmissionState
+from viscera.domain.sources import Arrival, Channels, Origin, Submission, SubmissionState
 from viscera.errors import InvalidRequest, JobNotFound
 from viscera.jobs import listening, moments, schema
 from viscera.jobs.gather import Gathering, paths_of, versions_of
@@ -44,7 +44,9 @@ class Intake(Gathering):
 
         self._db.transact(note)
 
-    def open_upload(self, upload: str, principal: str, model: str) -> Submission:
+    def open_upload(
+        self, upload: str, principal: str, model: str, channels: Channels = ()
+    ) -> Submission:
         """Open the submission of one gRPC upload; its id is `upload`. Idempotent.
 
         Raises
@@ -56,7 +58,8 @@ class Intake(Gathering):
         def open_it(connection: Connection) -> Submission:
             row = _submission(connection, upload)
             if row is None:
-                row = _open(connection, self._time.now(), upload, Origin.GRPC, principal, model)
+                asked = {"model": model, "channels": [list(one) for one in channels]}
+                row = _open(connection, self._time.now(), upload, Origin.GRPC, principal, asked)
             if row.principal != principal:
                 raise InvalidRequest(f"upload {upload} is another principal's; take a new id")
             return submission_of(row, paths_of(connection, row), self._spool_root)
@@ -105,7 +108,7 @@ class Intake(Gathering):
         if first.origin != Origin.DICOM:
             row = _submission(connection, first.upload)
             if row is None:
-                row = _open(connection, now, first.upload, first.origin, first.principal, "", first)
+                row = _open(connection, now, first.upload, first.origin, first.principal, {}, first)
             elif not row.series_uid:
                 _name_series(connection, first)
             return row
@@ -179,7 +182,7 @@ def open_version(connection: Connection, now: Moment, series: Arrival | Row[Any]
         uuid4().hex,
         Origin.DICOM,
         series.principal,
-        "",
+        {},
         series,
         version=(version or 0) + 1,
     )
@@ -191,10 +194,11 @@ def _open(
     submission_id: str,
     origin: Origin,
     principal: str,
-    model: str,
+    asked: Mapping[str, object],
     series: Arrival | Row[Any] | None = None,
     version: int = 1,
 ) -> Row[Any]:
+    """Insert one; `asked` holds `model` and `channels` of an upload."""
     row = connection.execute(
         insert(schema.submissions)
         .values(
@@ -205,8 +209,8 @@ def _open(
             study_uid=series.study_uid if series is not None else "",
             version=version,
             state=SubmissionState.OPEN,
-            model=model,
             opened_at=now.at,
+            **asked,
         )
         .returning(*schema.submissions.c)
     ).one()

@@ -47,12 +47,27 @@ def queue_jobs(
         elif _came_anew(connection, submission):
             _deliver_again(connection, now, row)
         rows.append(row)
-    linked = dict.fromkeys(row.id for row in rows)
-    for job_id in linked:
-        connection.execute(
-            insert(schema.submission_jobs).values(submission_id=submission.id, job_id=job_id)
-        )
+    linked = dict.fromkeys((submission.id, row.id) for row in rows)
+    for plan, row in zip(planned, rows, strict=True):
+        linked |= dict.fromkeys((other, row.id) for other in plan.beside)
+        _no_longer_waiting(connection, plan.beside, row)
+    for submission_id, job_id in linked:
+        link = {"submission_id": submission_id, "job_id": job_id}
+        links = schema.submission_jobs
+        known = select(links).filter_by(**link)
+        if not finds(connection, known):
+            connection.execute(insert(links).values(link))
     return jobs_of(connection, rows)
+
+
+def _no_longer_waiting(connection: Connection, beside: Sequence[str], job: Row[Any]) -> None:
+    """Say of series that waited for the last channel what became of them."""
+    c = schema.choices.c
+    connection.execute(
+        update(schema.choices)
+        .where(c.submission_id.in_(beside), c.what == "wait")
+        .values(what="segment", because=f"a channel of job {job.id}, with series {job.series_uid}")
+    )
 
 
 def _answering(connection: Connection, submission: Row[Any], key: str) -> Row[Any] | None:

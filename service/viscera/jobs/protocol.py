@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from viscera.domain.jobs import Address, Choice, Claim, Delivery, Job, JobState, PlannedJob
 from viscera.domain.results import ResultFile, Verdict
-from viscera.domain.sources import Arrival, Submission
+from viscera.domain.sources import Arrival, Channels, Submission
 
 Clock = Callable[[], datetime]
 """Returns an aware UTC time; injected so that tests can turn it."""
@@ -48,7 +49,9 @@ class IntakeStore(Protocol):
         has one open, the peer's submissions may close sooner.
         """
 
-    def open_upload(self, upload: str, principal: str, model: str) -> Submission:
+    def open_upload(
+        self, upload: str, principal: str, model: str, channels: Channels = ()
+    ) -> Submission:
         """Open the submission of one gRPC upload; its id is `upload`. Idempotent."""
 
     def close_upload(self, upload: str) -> None:
@@ -72,6 +75,15 @@ class WorkStore(Protocol):
         A job whose key is already done, queued or running for this principal is not queued
         again. Jobs of earlier versions that are not delivered are superseded; a delivered one
         becomes the parent. Instances that arrived since the claim open the next version.
+        """
+
+    def beside(self, submission_id: str) -> tuple[Submission, ...]:
+        """Other series of its study, closed, that its principal has sent; newest versions."""
+
+    def look_again(self, submission_id: str, looked_at: Sequence[str]) -> bool:
+        """Plan a series anew that waits, if another one closed while it was planned.
+
+        `looked_at`: what `beside` gave to the plan. Returns whether it will be.
         """
 
     def release_submission(self, claim: Claim, *, counted: bool = False) -> None:
@@ -112,6 +124,9 @@ class WorkStore(Protocol):
 
     def get_submission(self, submission_id: str, principal: str | None = None) -> Submission:
         """Raises `JobNotFound`."""
+
+    def job_paths(self, job_id: str) -> tuple[Path, ...]:
+        """Absolute paths of the instances of all series that a job's stacks may lie in."""
 
     def live_fences(self, job_id: str) -> frozenset[int] | None:
         """Which of a job's result folders count or may count yet; None: no such job."""

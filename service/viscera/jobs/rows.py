@@ -108,4 +108,5 @@ def submission_of(row: Row[Any], spool_paths: Sequence[str], spool_root: Path) -
         model=row.model,
         opened_at=row.opened_at,
         paths=tuple(spool_root / path for path in spool_paths),
+        channels=tuple((name, uid) for name, uid in row.channels),
     )

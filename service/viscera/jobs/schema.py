@@ -102,6 +102,8 @@ submissions = Table(
     Column("version", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("model", String(128), nullable=False, server_default=""),
+    # [channel, series UID] of an upload that holds several series.
+    Column("channels", JSON, nullable=False, server_default="[]"),
     Column("opened_at", UtcDateTime, nullable=False),
     Column("closed_at", UtcDateTime),
     Column("refusal", Text, nullable=False, server_default=""),
@@ -122,6 +124,7 @@ submissions = Table(
     ),
     Index("submissions_by_series", "series_uid", "principal", "version"),
     Index("submissions_by_state", "state"),
+    Index("submissions_by_study", "study_uid", "principal"),
 )
 
 instances = Table(

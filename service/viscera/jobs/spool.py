@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 from viscera import log
-from viscera.domain.sources import Arrival, Origin
+from viscera.domain.sources import Arrival, Channels, Origin
 from viscera.errors import ConflictingInstance, InvalidRequest, RejectedInstance, SpoolFull
 from viscera.files import durable
 from viscera.files.part10 import Header, read_header
@@ -54,6 +54,7 @@ class Upload:
     principal: str
     model: str
     closed: bool
+    channels: Channels = ()
 
 
 class Spool:
@@ -134,10 +135,10 @@ class Spool:
                 self._require_same_bytes(target, arrival)
         return Stored(arrival=arrival, repeated=not new)
 
-    def open_upload(self, upload: str, principal: str, model: str) -> None:
-        """Remember whose upload this is and which model it asks for. Again is nothing."""
+    def open_upload(self, upload: str, principal: str, model: str, channels: Channels = ()) -> None:
+        """Remember whose upload this is and what it asks for. Again is nothing."""
         folder = self._upload_folder(upload)
-        record = json.dumps({"principal": principal, "model": model}).encode()
+        record = json.dumps({"principal": principal, "model": model, "channels": channels}).encode()
         with durable.full_disk_named():
             self._put_marker(folder / _META, record)
 
@@ -291,11 +292,15 @@ class Spool:
         try:
             record = json.loads((folder / _META).read_bytes())
             principal, model = str(record["principal"]), str(record["model"])
+            # Uploads of before there were channels have none.
+            channels = tuple((str(name), str(uid)) for name, uid in record.get("channels", ()))
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.error("upload_unreadable", upload=upload, reason=type(error).__name__)
             return None
         closed = (folder / _CLOSED).exists()
-        return Upload(upload=upload, principal=principal, model=model, closed=closed)
+        return Upload(
+            upload=upload, principal=principal, model=model, closed=closed, channels=channels
+        )
 
     def _files(self) -> Iterator[Path]:
         yield from self._root.glob(f"{Origin.DICOM}/*/*/*.dcm")

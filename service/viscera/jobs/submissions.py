@@ -67,6 +67,27 @@ class Submissions(Gathering):
 
         return self._db.transact(settle)
 
+    def beside(self, submission_id: str) -> tuple[Submission, ...]:
+        """Other series of its study, closed, that its principal has sent; newest versions."""
+        with self._db.read() as connection:
+            rows = _beside(connection, submission_id)
+            return tuple(
+                submission_of(row, paths_of(connection, row), self._spool_root) for row in rows
+            )
+
+    def look_again(self, submission_id: str, looked_at: Sequence[str]) -> bool:
+        """Plan a series anew that waits, if another one closed while it was planned.
+
+        Two series that close at once do not see each other; the later of their commits does.
+        """
+        with self._db.write() as connection:
+            if {row.id for row in _beside(connection, submission_id)} <= set(looked_at):
+                return False
+            now = self._time.now()
+            row = connection.execute(select(_table).where(_table.c.id == submission_id)).one()
+            self._set_close_after(connection, open_version(connection, now, row), now)
+            return True
+
     def release_submission(self, claim: Claim, *, counted: bool = False) -> None:
         """Give it back untouched; it is due again after a backoff.
 
@@ -154,6 +175,19 @@ class Submissions(Gathering):
         following = open_version(connection, now, row)
         connection.execute(update(schema.instances).where(late).values(submission_id=following.id))
         self._set_close_after(connection, following, now)
+
+
+def _beside(connection: Connection, submission_id: str) -> list[Row[Any]]:
+    row = connection.execute(select(_table).where(_table.c.id == submission_id)).one()
+    query = select(_table).where(
+        _table.c.origin == Origin.DICOM,
+        _table.c.study_uid == row.study_uid,
+        _table.c.principal == row.principal,
+        _table.c.state == SubmissionState.CLOSED,
+        _table.c.series_uid != row.series_uid,
+    )
+    newest = {one.series_uid: one for one in connection.execute(query.order_by(_table.c.version))}
+    return [newest[series_uid] for series_uid in sorted(newest)]
 
 
 def _close(

@@ -1,6 +1,7 @@
 """Running jobs: claim, report, and the four ways in which one ends or comes back."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, or_, select, update
@@ -10,6 +11,7 @@ from viscera.domain.results import ResultFile, Verdict
 from viscera.jobs import leases, moments, schema
 from viscera.jobs.addressing import address
 from viscera.jobs.backoff import backoff_s
+from viscera.jobs.gather import paths_of
 from viscera.jobs.moments import Moment
 from viscera.jobs.part import Part, finds, job_event
 from viscera.jobs.rows import job_of
@@ -69,6 +71,16 @@ class Work(Part):
             change = update(_table).where(_running(claim)).values(**changes, **lease)
             leases.must_change(connection, change, claim)
             job_event(connection, now, claim.id, JobState.RUNNING, stage, progress)
+
+    def job_paths(self, job_id: str) -> tuple[Path, ...]:
+        """Absolute paths of the instances of all series that a job's stacks may lie in."""
+        links = schema.submission_jobs.c
+        linked = select(links.submission_id).where(links.job_id == job_id)
+        query = select(schema.submissions).where(schema.submissions.c.id.in_(linked))
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(schema.submissions.c.seq)).all()
+            paths = [path for row in rows for path in paths_of(connection, row)]
+        return tuple(self._spool_root / path for path in dict.fromkeys(paths))
 
     def finish_job(
         self,

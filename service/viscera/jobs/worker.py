@@ -157,6 +157,8 @@ class WorkerLoop:
             self._store.release_submission(claim, counted=True)
         else:
             jobs = self._store.settle_submission(claim, plan.choices, plan.jobs, plan.refusal)
+            if any(choice.what == "wait" for choice in plan.choices):
+                self._store.look_again(submission.id, plan.looked_at)
             refused = [choice.reason for choice in plan.choices if choice.reason]
             refused += [plan.refusal.split(":")[0]] if plan.refusal else []
             tell = _log.warning if refused else _log.info
@@ -168,7 +170,9 @@ class WorkerLoop:
             submission = self._store.get_submission(job.submission_id)
             folder.mkdir(parents=True, exist_ok=True)
             report = Reporter(self._store, self._heartbeat, claim, stop)
-            outcome = self._run(job, submission.paths, folder, report)
+            several = len(job.stacks) > 1
+            paths = self._store.job_paths(job.id) if several else submission.paths
+            outcome = self._run(job, paths, folder, report)
             outcome_is_durable(outcome.results, self._results_root, folder)
             _log.info("results_written", fence=claim.fence)
             self._commit(claim, job, outcome, stop)

@@ -155,7 +155,7 @@ class Indexer:
     def _record_spool(self) -> None:
         uploads = list(self._spool.uploads())
         for upload in uploads:
-            self._store.open_upload(upload.upload, upload.principal, upload.model)
+            self._store.open_upload(upload.upload, upload.principal, upload.model, upload.channels)
         found = 0
         for batch in _batches(self._spool.scan(self._store.known_paths())):
             self._store.record_arrivals(batch)

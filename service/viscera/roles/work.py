@@ -44,7 +44,7 @@ def run(face: Face, stop: threading.Event) -> None:
         loop = WorkerLoop(
             store,
             settings.jobs,
-            plan=partial(_plan, pipeline, metrics),
+            plan=partial(_plan, pipeline, store, metrics),
             run=ending_with_the_device(partial(_run, pipeline, store, settings), stop, lost),
             addresses=partial(_route, settings),
             committed=partial(_observe, metrics),
@@ -75,10 +75,10 @@ def ending_with_the_device(run: RunIt, stop: threading.Event, lost: list[DeviceL
     return guarded
 
 
-def _plan(pipeline: Pipeline, metrics: Metrics, submission: Submission) -> Plan:
+def _plan(pipeline: Pipeline, store: SqlJobStore, metrics: Metrics, submission: Submission) -> Plan:
     """Plan one submission; observe how long it took to arrive and close, and what it became."""
     metrics.stage_seconds.labels("receive", "").observe(_seconds_since(submission.opened_at))
-    plan = pipeline.plan(submission)
+    plan = pipeline.plan(submission, store.beside)
     for choice in plan.choices:
         metrics.stacks.labels(choice.what, choice.reason).inc()
     if plan.refusal:

@@ -21,7 +21,7 @@ from viscera.series.assembly import Assembly, Ignored, assemble, examine, restac
 from viscera.series.closing import close_after
 from viscera.series.headers import read_header
 from viscera.series.part10 import is_part10
-from viscera.series.rules import Chosen, choose
+from viscera.series.rules import Chosen, channel_of, choose
 from viscera.series.stacks import Refused
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Ignored",
     "Refused",
     "assemble",
+    "channel_of",
     "choose",
     "close_after",
     "examine",

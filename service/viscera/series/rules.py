@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from viscera.config import SeriesRule, SeriesSettings
+from viscera.config import ChannelRule, SeriesRule, SeriesSettings
 from viscera.domain.jobs import Choice
 from viscera.domain.sources import Stack
 from viscera.errors import NoModelForSeries
@@ -17,6 +17,8 @@ class Chosen:
 
     choice: Choice
     stack: Stack | None = None
+    rule: SeriesRule | None = None
+    """Where `stack` is one channel of several: the rule that says so."""
 
 
 def choose(
@@ -77,7 +79,15 @@ def _decide(stack: Stack, rules: Sequence[SeriesRule], default_model: str) -> Ch
     because = f"{because} ({_described(stack)})"
     if rule is not None and rule.then == "ignore":
         return Chosen(choice=Choice(what="ignore", because=because, frames=frames))
-    return _segment(stack, because, (rule.model if rule else "") or default_model)
+    chosen = _segment(stack, because, (rule.model if rule else "") or default_model)
+    return replace(chosen, rule=rule) if rule and rule.channels else chosen
+
+
+def channel_of(rule: SeriesRule, stack: Stack) -> str | None:
+    """Return which of the rule's channels `stack` is; None where the rule does not match it."""
+    if not _matches(rule, stack):
+        return None
+    return next((one.channel for one in rule.channels if _recognises(one, stack)), None)
 
 
 def _as_asked(stack: Stack, model: str) -> Chosen:
@@ -90,13 +100,20 @@ def _segment(stack: Stack, because: str, model: str) -> Chosen:
 
 
 def _matches(rule: SeriesRule, stack: Stack) -> bool:
+    return (
+        _recognises(rule, stack)
+        and (not rule.channels or any(_recognises(one, stack) for one in rule.channels))
+        and len(stack.frames) >= rule.min_slices
+        and stack.geometry.spacing_mm[0] <= rule.max_slice_spacing_mm
+    )
+
+
+def _recognises(rule: SeriesRule | ChannelRule, stack: Stack) -> bool:
     """Texts are matched anywhere and in either case: sites write ABDOMEN and Abdomen."""
     return (
         (not rule.modality or stack.facts.modality in rule.modality)
         and re.search(rule.description, stack.facts.description, re.IGNORECASE) is not None
         and re.search(rule.body_part, stack.facts.body_part, re.IGNORECASE) is not None
-        and len(stack.frames) >= rule.min_slices
-        and stack.geometry.spacing_mm[0] <= rule.max_slice_spacing_mm
     )
 
 

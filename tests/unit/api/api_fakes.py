@@ -8,6 +8,7 @@ from pathlib import Path
 from viscera.domain.jobs import Choice, Delivery, Job, JobKind, JobState
 from viscera.domain.sources import (
     Arrival,
+    Channels,
     Origin,
     SourceFrame,
     Submission,
@@ -108,9 +109,12 @@ class MemoryStore:
     def note_associations(self, principal: str, open_now: int, listener: str = "") -> None:
         raise AssertionError("no door of api has associations")
 
-    def open_upload(self, upload: str, principal: str, model: str) -> Submission:
+    def open_upload(
+        self, upload: str, principal: str, model: str, channels: Channels = ()
+    ) -> Submission:
         self._ask()
         new = replace(make_submission(upload, principal), model=model, series_uid="")
+        new = replace(new, channels=channels)
         return self.submissions.setdefault(upload, new)
 
     def close_upload(self, upload: str) -> None:

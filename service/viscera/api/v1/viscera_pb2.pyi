@@ -75,12 +75,22 @@ class SegmentSeriesRequest(_message.Message):
     def __init__(self, header: _Optional[_Union[SeriesHeader, _Mapping]] = ..., chunk: _Optional[_Union[InstanceChunk, _Mapping]] = ...) -> None: ...
 
 class SeriesHeader(_message.Message):
-    __slots__ = ("model", "instances")
+    __slots__ = ("model", "instances", "channels")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
     model: str
     instances: int
-    def __init__(self, model: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
+    channels: _containers.RepeatedCompositeFieldContainer[ChannelSeries]
+    def __init__(self, model: _Optional[str] = ..., instances: _Optional[int] = ..., channels: _Optional[_Iterable[_Union[ChannelSeries, _Mapping]]] = ...) -> None: ...
+
+class ChannelSeries(_message.Message):
+    __slots__ = ("name", "series_uid")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SERIES_UID_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    series_uid: str
+    def __init__(self, name: _Optional[str] = ..., series_uid: _Optional[str] = ...) -> None: ...
 
 class InstanceChunk(_message.Message):
     __slots__ = ("data", "last")
@@ -383,7 +393,7 @@ class ListModelsResponse(_message.Message):
     def __init__(self, models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "grade", "digest", "modalities", "organs", "not_segmented", "spacing_mm", "intended_use", "licence")
+    __slots__ = ("name", "version", "grade", "digest", "modalities", "organs", "not_segmented", "spacing_mm", "intended_use", "licence", "channels")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     GRADE_FIELD_NUMBER: _ClassVar[int]
@@ -394,6 +404,7 @@ class Model(_message.Message):
     SPACING_MM_FIELD_NUMBER: _ClassVar[int]
     INTENDED_USE_FIELD_NUMBER: _ClassVar[int]
     LICENCE_FIELD_NUMBER: _ClassVar[int]
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     grade: Grade
@@ -404,7 +415,8 @@ class Model(_message.Message):
     spacing_mm: _containers.RepeatedScalarFieldContainer[float]
     intended_use: str
     licence: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ..., digest: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., organs: _Optional[_Iterable[_Union[Organ, _Mapping]]] = ..., not_segmented: _Optional[_Iterable[_Union[Organ, _Mapping]]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., intended_use: _Optional[str] = ..., licence: _Optional[str] = ...) -> None: ...
+    channels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., grade: _Optional[_Union[Grade, str]] = ..., digest: _Optional[str] = ..., modalities: _Optional[_Iterable[str]] = ..., organs: _Optional[_Iterable[_Union[Organ, _Mapping]]] = ..., not_segmented: _Optional[_Iterable[_Union[Organ, _Mapping]]] = ..., spacing_mm: _Optional[_Iterable[float]] = ..., intended_use: _Optional[str] = ..., licence: _Optional[str] = ..., channels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Organ(_message.Message):
     __slots__ = ("value", "name", "title", "type", "laterality")

@@ -87,7 +87,7 @@ class SegmentationServiceServicer:
     """
 
     def SegmentSeries(self, request_iterator, context):
-        """Sends one series and gets its results on the same stream.
+        """Sends one series (or one for each channel of a model) and gets its results on the same stream.
 
         The client sends a header, then the series' instances in chunks, then half-closes: the upload
         is then complete. The service answers with `accepted` (at once after the header), `stored` and
