@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from viscera.errors import ModelRefused
 from viscera.importing import RecordedEngine
 from viscera.metrics import Metrics
 from viscera.models.write import dump_toml
-from viscera.pipeline import Pipeline
+from viscera.pipeline import Pipeline, fed_fast
 from viscera.segment import golden
 
 BORDERS = {
@@ -210,3 +211,10 @@ def test_results_say_what_the_parts_lack(repo: Path, tmp_path: Path) -> None:
     presence = {organ["name"]: organ["presence"] for organ in told["organs"]}
     assert presence["bladder"] == "not_segmented"
     assert set(presence) == {*LABELS, "bladder"}
+
+
+def test_the_fast_profile_reaches_every_part(repo: Path) -> None:
+    model = fed_fast(models.load_model(repo, "parted"))
+    assert [part.skip_air for part in model.networks] == [True] * 3
+    cubic = replace(model, parts=tuple(replace(part, image_order=3) for part in model.parts))
+    assert [part.image_order for part in fed_fast(cubic).networks] == [1] * 3

@@ -1,10 +1,18 @@
 """Plans on disk: one for each GPU, driver, TensorRT and network, and never a damaged one."""
 
+import sys
 from dataclasses import fields, replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from segment_fakes import make_model
+from viscera.config import EngineSettings
+from viscera.segment.building import PlanNotBuilt
+from viscera.segment.driver import Gpu
 from viscera.segment.plans import PlanCache, PlanKey, read_sealed, write_sealed
+from viscera.segment.tensorrt_start import load_tensorrt
 
 KEY = PlanKey(
     library="tensorrt",
@@ -76,3 +84,21 @@ def test_a_damaged_plan_is_no_plan(tmp_path, damage):
         }[damage]
     )
     assert read_sealed(path) is None
+
+
+def test_a_plan_is_built_from_the_half_network_that_a_package_brings(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "any_tensorrt", SimpleNamespace(__version__="11.4"))
+    gpu = Gpu(name="g", capability=(9, 0), cuda=13010, driver="580", memory_bytes=2**36)
+    settings = EngineSettings(plan_cache=tmp_path)
+    plain = make_model(labels=2, patch=(4, 4, 4), onnx_path=tmp_path / "model.onnx")
+    typed = replace(plain, half=tmp_path / "model.fp16.onnx", half_sha256="1" * 64)
+    wanted = []
+    for model in (plain, typed):
+        with pytest.raises(PlanNotBuilt) as missing:
+            load_tensorrt("any_tensorrt", model, settings, gpu)
+        wanted.append(missing.value.request)
+    assert [(Path(one.onnx).name, one.half) for one in wanted] == [
+        ("model.onnx", True),
+        ("model.fp16.onnx", False),
+    ]
+    assert wanted[0].plan != wanted[1].plan
