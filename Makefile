@@ -48,6 +48,7 @@ demo: setup ## Push a phantom through the service; results in demo-out/
 	$(PY) -m pip install -q --disable-pip-version-check --require-hashes -r deploy/locks/requirements-bench.lock
 	touch $@
 bench: .venv/.bench peers ## Time ourselves beside peers; writes bench.json
+	-$(MAKE) --no-print-directory .venv-parity/.done
 	$(PY) tests/bench/run.py
 # Both majors' bindings, over stub libraries, and TensorRT-RTX, which builds without a GPU.
 TENSORRT_10 := --no-deps tensorrt-cu13-bindings==10.16.1.11

@@ -21,7 +21,8 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 PARITY = HERE.parents[1] / ".venv-parity"
-ROWS = ("nnunet_network", "nnunet_rest", "nnunet_peak_memory")
+DATA = HERE.parents[2] / "shared" / "data"
+ROWS = {"nnunet_network": "s", "nnunet_rest": "s", "nnunet_peak_memory": "MiB"}
 MIN_AGREEMENT = 0.999
 """The peer sums in half precision."""
 
@@ -53,25 +54,32 @@ def _path() -> list[str]:
     return [one for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
 
 
-def row(name: str, ours: float, peer: float, unit: str, grid: str) -> dict[str, object]:
-    """Return one row of bench.json."""
-    return {
-        "name": name,
-        "ours": round(ours, 2),
-        "peer": round(peer, 2),
-        "peer_name": f"nnUNetPredictor, {grid}",
-        "unit": unit,
-        "ratio": round(peer / ours, 2),
-    }
+def row(name: str, ours: float | None, peer: float | None, peer_name: str) -> str:
+    """Return one row of bench.json, null where nothing was measured."""
+    known = ours is not None and peer is not None
+    return json.dumps(
+        {
+            "name": name,
+            "ours": round(ours, 2) if known else None,
+            "peer": round(peer, 2) if known else None,
+            "peer_name": f"nnUNetPredictor, {peer_name}",
+            "unit": ROWS[name],
+            "ratio": round(peer / ours, 2) if known else None,
+        }
+    )
+
+
+def missing() -> str:
+    """Return why the peer cannot be run here, or nothing."""
+    if not (PARITY / ".done").exists():
+        return "not measured: it is not here; make .venv-parity/.done"
+    return "" if DATA.is_dir() else f"not measured: no image to train on in {DATA.name}/"
 
 
 def main() -> None:
     """Print the rows."""
-    if not (PARITY / ".done").exists():
-        for name in ROWS:
-            why = "not measured: nnU-Net is not here; make .venv-parity/.done"
-            nothing = dict.fromkeys(("ours", "peer", "unit", "ratio"))
-            print(json.dumps({"name": name, **nothing, "peer_name": why}))
+    if why := missing():
+        print(*(row(name, None, None, why) for name in ROWS), sep="\n")
         return
     threads = len(os.sched_getaffinity(0))
     python = PARITY / "bin" / "python"
@@ -86,11 +94,13 @@ def main() -> None:
     print(f"nnunet: {ours}, {peer}, {agreement:.5%} agree, {organs} organs", file=sys.stderr)
     if agreement < MIN_AGREEMENT or not organs:
         raise SystemExit(f"the label maps agree on {agreement:.4%} of the voxels only")
-    grid = f"{labels[1].shape} voxels, {threads} threads; {organs} organs, {agreement:.4%} agree"
-    rest = [one["all"] - one["network"] for one in (ours, peer)]
-    print(json.dumps(row(ROWS[0], ours["network"], peer["network"], "s", grid)))
-    print(json.dumps(row(ROWS[1], *rest, "s", grid)))
-    print(json.dumps(row(ROWS[2], ours["peak_mib"], peer["peak_mib"], "MiB", grid)))
+    what = f"{labels[1].shape} voxels, {threads} threads; {organs} organs, {agreement:.4%} agree"
+    measured = {
+        "nnunet_network": [one["network"] for one in (ours, peer)],
+        "nnunet_rest": [one["all"] - one["network"] for one in (ours, peer)],
+        "nnunet_peak_memory": [one["peak_mib"] for one in (ours, peer)],
+    }
+    print(*(row(name, *both, what) for name, both in measured.items()), sep="\n")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,16 @@
 
 from importlib.util import find_spec
 
+import pytest
+
 if find_spec("nnunetv2") is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     import torch
 
     torch.set_num_threads(1)  # the suite runs in two processes
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits for no other network, so that the second process need not wait."""
+    items.sort(key=lambda one: "residual" not in str(one.get_closest_marker("xdist_group")))

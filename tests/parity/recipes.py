@@ -38,7 +38,7 @@ RESIDUAL = Recipe(
     spacing_mm=(8.0, 8.0, 10.0),
     orientation="LPS",
     features=6,
-    steps=250,
+    steps=350,
 )
 MIRRORED = Recipe(name="mirrored", steps=120, folds=2, start_from=PLAIN, flips=(0, 1))
 MASKED = Recipe(name="masked", channels=("T1", "T2"), steps=60, start_from=PLAIN)
