@@ -322,6 +322,87 @@ def test_the_same_question_by_grpc_has_one_job(store: SqlJobStore, time: Time) -
     assert (again[0].id, again[0].state) == (jobs[0][0].id, JobState.DONE)
 
 
+# --- several series, one job
+
+BEFORE, AFTER = "1.2.840.1", "1.2.840.2"
+
+
+def _closed(store: SqlJobStore, time: Time, series: str, **who: str) -> tuple[Claim, str]:
+    """Let a series come and be claimed; return its claim and its id."""
+    store.record_arrivals([arrival(n, time.wall, series=series, **who) for n in range(2)])
+    time.pass_by(QUIET_S + 1)
+    claim, submission = _must(store.claim_submission("a"))
+    return claim, submission.id
+
+
+def test_an_upload_says_which_series_is_which_channel(store: SqlJobStore, time: Time) -> None:
+    channels = (("before", BEFORE), ("after", AFTER))
+    assert store.open_upload("u1", "client", "two", channels).channels == channels
+    of = {"upload": "u1", "principal": "client"}
+    for series in (BEFORE, AFTER):
+        store.record_arrivals([arrival(n, time.wall, series=series, **of) for n in range(2)])
+    store.close_upload("u1")
+    _, submission = _must(store.claim_submission("a"))
+    assert (submission.channels, submission.series_uid) == (channels, BEFORE)
+    assert len(submission.paths) == 4
+
+
+def test_only_closed_series_of_the_study_lie_beside(store: SqlJobStore, time: Time) -> None:
+    claim, before = _closed(store, time, BEFORE)
+    assert store.beside(before) == ()
+    store.settle_submission(claim, (), [])
+    claim, _ = _closed(store, time, "1.2.840.3", principal="elsewhere")
+    store.settle_submission(claim, (), [])
+    claim, after = _closed(store, time, AFTER)
+    (found,) = store.beside(after)
+    assert (found.id, len(found.paths)) == (before, 2)
+    store.settle_submission(claim, (), [], "NoModelForSeries: refused")
+    assert store.beside(before) == ()
+    store.record_arrivals([arrival(9, time.wall, series=BEFORE)])  # a later version, not closed
+    assert [one.version for one in store.beside(after)] == [1]
+
+
+def test_a_job_of_several_series_has_all_their_instances(store: SqlJobStore, time: Time) -> None:
+    claim, before = _closed(store, time, BEFORE)
+    waits = Choice(what="wait", because="rule both", frames=2, model="two")
+    store.settle_submission(claim, (waits,), [])
+    assert not store.look_again(before, ())
+    claim, after = _closed(store, time, AFTER)
+    both = replace(plan("k", 2), stacks=(*plan("", 2).stacks, *plan("", 2, AFTER).stacks))
+    (job,) = store.settle_submission(claim, (), [replace(both, beside=(before,))])
+    assert job.series_uid == AFTER
+    assert {path.parent.name for path in store.job_paths(job.id)} == {BEFORE, AFTER}
+    assert len(store.job_paths(job.id)) == 4
+    ((_, (choice,), _),) = store.why(BEFORE)
+    assert (choice.what, job.id in choice.because) == ("segment", True)
+    # Neither series goes while the job is young.
+    time.pass_by(86400 * 3)
+    assert store.expired_submissions(1.0) == ()
+    finish(store)
+    time.pass_by(86400 * 3)
+    assert {one for one, _ in store.expired_submissions(1.0)} == {before, after}
+
+
+def test_a_series_that_waits_is_planned_again_if_another_closed_meanwhile(
+    store: SqlJobStore, time: Time
+) -> None:
+    for series in (BEFORE, AFTER):
+        store.record_arrivals([arrival(n, time.wall, series=series) for n in range(2)])
+    time.pass_by(QUIET_S + 1)
+    claimed = [_must(store.claim_submission(name)) for name in ("a", "b")]
+    again = []
+    for claim, submission in claimed:
+        store.settle_submission(claim, (), [])
+        again.append(store.look_again(submission.id, ()))
+    assert again == [False, True]
+    _, second = claimed[1]
+    assert not store.look_again(second.id, (claimed[0][1].id,))
+    time.pass_by(QUIET_S + 1)
+    _, following = _must(store.claim_submission("a"))
+    assert (following.series_uid, following.version) == (second.series_uid, 2)
+    assert len(following.paths) == 2
+
+
 # --- versions
 
 

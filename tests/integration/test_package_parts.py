@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+import SimpleITK as sitk
 
 from phantoms import small_phantom
 from thresholds import thresholds_logits, thresholds_onnx
@@ -211,6 +213,24 @@ def test_results_say_what_the_parts_lack(repo: Path, tmp_path: Path) -> None:
     presence = {organ["name"]: organ["presence"] for organ in told["organs"]}
     assert presence["bladder"] == "not_segmented"
     assert set(presence) == {*LABELS, "bladder"}
+    report = str(pydicom.dcmread(out / "report.dcm"))
+    assert report.count("Not looked for: the model does not know it.") == 1
+
+
+def test_activation_looks_at_what_the_parts_say_together(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = small_phantom(7).volume
+    image = sitk.GetImageFromArray(scan.voxels)
+    image.SetSpacing(scan.geometry.spacing_mm[::-1])
+    sitk.WriteImage(image, str(tmp_path / "scan.nii.gz"))
+    labels = expected(scan.voxels)
+    left = [np.argwhere(labels == value)[:, 2].mean() for value in (1, 2)]  # x grows leftwards
+    gap_mm = abs(left[0] - left[1]) * scan.geometry.spacing_mm[2]
+    status = main(["model", "activate", "parted/1", "--volume", str(tmp_path / "scan.nii.gz")])
+    said = capsys.readouterr()
+    assert status == (0 if left[0] < left[1] else 2)
+    assert f"{gap_mm:.0f} mm to the" in said.out + said.err
 
 
 def test_the_fast_profile_reaches_every_part(repo: Path) -> None:

@@ -285,12 +285,18 @@ def test_put_survives_a_sweep_that_takes_its_temporary_file(spool, monkeypatch):
 def test_uploads_are_remembered_and_never_merged(spool):
     spool.open_upload("u1", "anna", "abdomen")
     spool.open_upload("u1", "mallory", "other")  # again is nothing
-    spool.open_upload("u2", "bert", "")
+    spool.open_upload("u2", "bert", "two", (("a", "1.2"), ("b", "1.3")))
     spool.close_upload("u1")
     spool.close_upload("u1")
     assert list(spool.uploads()) == [
         Upload(upload="u1", principal="anna", model="abdomen", closed=True),
-        Upload(upload="u2", principal="bert", model="", closed=False),
+        Upload(
+            upload="u2",
+            principal="bert",
+            model="two",
+            closed=False,
+            channels=(("a", "1.2"), ("b", "1.3")),
+        ),
     ]
     data = as_file(ct_dataset())
     for upload, principal in (("u1", "anna"), ("u2", "bert")):
