@@ -58,17 +58,17 @@ def label_volumes(
     """
     report("prepare", 0.0, engines[0].name)
     geometry = channels[0].geometry
-    with metrics.stage("prepare"):
-        channels = volume.resample_first(channels, model)
-    grid = channels[0].geometry
+    grid = volume.first_grid(geometry, model)
     labels = np.zeros(grid.shape, np.uint8)
+    on_grid: Sequence[Volume] = ()
     fed: ModelInput | None = None
     networks = model.networks
     for k, (network, engine) in enumerate(zip(networks, engines, strict=True)):
         if fed is None or not _fed_alike(networks, engines, k):
             fed = None  # there is room for one
             with metrics.stage("prepare"), segment.faults_of(engine):
-                fed = volume.prepare(channels, network, segment.stream_of(engine))
+                on_grid = on_grid or volume.resample_first(channels, model)
+                fed = volume.prepare(on_grid, network, segment.stream_of(engine))
 
         def tell(done: float, k: int = k, engine: Engine = engine) -> None:
             report("segment", (k + done) / len(networks), engine.name)

@@ -136,9 +136,12 @@ def test_parts_that_are_fed_alike_are_prepared_for_once(
         return prepare(channels, model, stream)
 
     monkeypatch.setattr(labelling.volume, "prepare", counted)
-    with closing(Pipeline(load_settings(None), Metrics())) as pipeline:
+    metrics = Metrics()
+    with closing(Pipeline(load_settings(None), metrics)) as pipeline:
         pipeline.segment([small_phantom(7).volume], "parted", lambda *_: None)
     assert prepared == ["fat", "bright"]
+    seen = {"stage": "prepare", "engine": ""}
+    assert metrics.registry.get_sample_value("viscera_stage_seconds_count", seen) == 2
 
 
 def test_commands_go_part_by_part(
