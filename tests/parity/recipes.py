@@ -22,7 +22,7 @@ class Recipe:
     features: int = 8
     memory_share: float = 0.004
     """Of nnU-Net's own budget: decides the patch."""
-    steps: int = 400
+    steps: int = 360
     folds: int = 1
     start_from: "Recipe | None" = None
     """Weights to begin with; a network of more channels sees the first at first."""
@@ -32,13 +32,14 @@ class Recipe:
 
 
 PLAIN = Recipe(name="plain", folds=2)
+FINE = Recipe(name="fine", spacing_mm=(5.0, 5.0, 5.0), memory_share=0.01, steps=480)
 RESIDUAL = Recipe(
     name="residual",
     planner="nnUNetPlannerResEncM",
     spacing_mm=(8.0, 8.0, 10.0),
     orientation="LPS",
     features=6,
-    steps=350,
+    steps=300,
 )
 MIRRORED = Recipe(name="mirrored", steps=120, folds=2, start_from=PLAIN, flips=(0, 1))
 MASKED = Recipe(name="masked", channels=("T1", "T2"), steps=60, start_from=PLAIN)

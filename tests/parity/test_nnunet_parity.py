@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from judge import Judged, judge
-from recipes import MASKED, MIRRORED, NAMES, PLAIN, RESIDUAL, Recipe
+from recipes import FINE, MASKED, MIRRORED, NAMES, PLAIN, RESIDUAL, Recipe
 from results_folder import build, channel_images, resampled, training_image
 
 from viscera import importing, segment, series, volume
@@ -44,9 +44,18 @@ class Case:
     mirroring: bool = False
     organs: int = 6
     """How many over 5 mL the judge itself must find, lest the comparison be empty."""
+    fast_reaches: bool = False
+    """Whether `fast` keeps its bounds even where nnU-Net's own linear variant might not."""
 
 
 CASES = {
+    # As a scanner has it, much finer than the network: here linear input costs little.
+    "fine, slices of 5 mm": Case(
+        recipe=FINE,
+        spacing_mm=(5.0, 1.0, 1.0),
+        keep=(slice(28, 64), slice(None), slice(None)),
+        fast_reaches=True,
+    ),
     "isotropic": Case(),
     "slices of 5 mm": Case(spacing_mm=(5.0, 1.6, 1.6)),  # more than three times: z apart
     "mirroring, two folds": Case(
@@ -115,7 +124,7 @@ def test_labels_are_nnunets(
                 (stack,) = series.examine(paths, settings.series).stacks
                 loaded.append(volume.load_volume(stack, pool))
             assert_exact(_labels(exact, loaded, name, axes), judged)
-            assert_fast(_labels(fast, loaded, name, axes), judged)
+            assert_fast(_labels(fast, loaded, name, axes), judged, case.fast_reaches)
 
 
 def _imported(folder: Path, case: Case, settings: Settings) -> str:
@@ -148,16 +157,19 @@ def assert_exact(ours: np.ndarray, judged: Judged) -> None:
     assert judged.margin[differ].max(initial=0) < CLEAR
     assert differ[border].mean() <= 0.005
     assert_dice(scores, {10: EXACT_DICE}, dice(judged.precise, judged))
+    precise = dice(ours, replace(judged, labels=judged.precise))
+    print(f"to its float32 run: {min((d for d, ml in precise.values() if ml > 10), default=1):.5f}")
+    assert_dice(precise, {10: EXACT_DICE})
 
 
-def assert_fast(ours: np.ndarray, judged: Judged) -> None:
+def assert_fast(ours: np.ndarray, judged: Judged, reaches: bool) -> None:
     """`fast` is nnU-Net with a linear image, and as near to nnU-Net as that is."""
     assert np.any(judged.linear != judged.precise)
     assert_dice(dice(ours, replace(judged, labels=judged.linear)), {10: EXACT_DICE})
     scores, theirs = dice(ours, judged), dice(judged.linear, judged)
     told = {n: (f"{d:.4f}", f"{theirs[n][0]:.4f}") for n, (d, ml) in scores.items() if ml > 1}
     print(f"fast, and nnU-Net's own linear: {told}")
-    assert_dice(scores, FAST_DICE, theirs)
+    assert_dice(scores, FAST_DICE, None if reaches else theirs)
 
 
 def assert_dice(scores: Scores, bounds: dict[int, float], theirs: Scores | None = None) -> None:
