@@ -25,6 +25,8 @@ from viscera.pipeline import Pipeline
 STORED = ("SPL", "LAI", "PSR")
 """Axial, sagittal and coronal series; rows and columns flipped too."""
 CLEAR = 0.05
+NOISE = 0.002
+"""Margin that float32 may hide: another order of the same sums."""
 NEAR = 2
 EXACT_DICE = 0.999
 FAST_DICE = {10: 0.99, 1: 0.97}
@@ -157,9 +159,9 @@ def assert_exact(ours: np.ndarray, judged: Judged) -> None:
     assert judged.margin[differ].max(initial=0) < CLEAR
     assert differ[border].mean() <= 0.005
     assert_dice(scores, {10: EXACT_DICE}, dice(judged.precise, judged))
-    precise = dice(ours, replace(judged, labels=judged.precise))
-    print(f"to its float32 run: {min((d for d, ml in precise.values() if ml > 10), default=1):.5f}")
-    assert_dice(precise, {10: EXACT_DICE})
+    off = judged.margin[ours != judged.precise]
+    print(f"to its float32 run: {off.size} differ, margin up to {off.max(initial=0):.5f}")
+    assert off.max(initial=0) < NOISE
 
 
 def assert_fast(ours: np.ndarray, judged: Judged, reaches: bool) -> None:
