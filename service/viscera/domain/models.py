@@ -135,6 +135,8 @@ class PostprocessPolicy:
     """By the label's name, where it differs."""
     min_share: float = 0.0
     """A further piece goes if it has less than this share of the largest one's voxels."""
+    min_ml: float = 0.0
+    """A smaller piece goes, even where it is all that there is of an organ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -303,6 +303,9 @@ class PostprocessTable(Table):
     min_share: float = Field(
         0.0, ge=0, le=1, description="A smaller share of the largest piece's voxels is no piece."
     )
+    min_ml: float = Field(
+        0.0, ge=0, description="A smaller piece goes, even where it is all there is of an organ."
+    )
 
 
 class VerdictTable(Table):

@@ -19,7 +19,7 @@ class Fate(IntEnum):
     STAYS = 0
     OUTSIDE_BODY = 1
     WRONG_SIDE = 2
-    APART = 3
+    APART = 3  # of the largest piece, or too small to be one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +52,10 @@ def choose(
     Returns
     -------
     numpy.ndarray
-        (pieces,), uint8. An organ of which every piece lies outside the body loses all. Of the
-        others the largest stays; where it lies on the wrong side of the great vessels, the
-        largest on the right side takes its place if it has ``min_share`` of its size.
+        (pieces,), uint8. An organ of which every piece lies outside the body, or is smaller than
+        ``min_ml``, loses all. Of the others the largest stays; where it lies on the wrong side of
+        the great vessels, the largest on the right side takes its place if it has ``min_share`` of
+        its size.
     """
     fates = np.zeros(sum(map(len, pieces.values())), dtype=np.uint8)
     inside: dict[str, list[Piece]] = {}
@@ -101,5 +102,6 @@ def _fates(
     yield from ((number, Fate.WRONG_SIDE) for number in wrong)
     limit = policy.max_pieces_of.get(name, policy.max_pieces) or len(right)
     for rank, one in enumerate(right):
-        if rank >= limit or one.voxels < policy.min_share * right[0].voxels:
+        too_small = one.voxels < policy.min_share * right[0].voxels
+        if rank >= limit or too_small or one.volume_ml < policy.min_ml:
             yield one.number, Fate.APART

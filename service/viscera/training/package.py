@@ -210,5 +210,6 @@ def _provenance(training: Training) -> dict[str, Any]:
                 "postcava": 3,
             },
             "min_share": 0.1,
+            "min_ml": 0.5,
         },
     }

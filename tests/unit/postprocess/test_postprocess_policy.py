@@ -133,6 +133,8 @@ def test_real_body_holds_its_organs_and_not_the_table(shared_data):
         (PostprocessPolicy(min_share=0.4), ["a", "b"]),
         (PostprocessPolicy(min_share=0.6), ["a"]),
         (PostprocessPolicy(min_share=0.1), ["a", "b", "c"]),
+        (PostprocessPolicy(min_ml=26.0), ["a"]),
+        (PostprocessPolicy(min_ml=1e6), []),
     ],
 )
 def test_number_and_share_of_pieces(policy, stays):
