@@ -47,7 +47,7 @@ assert numba.get_num_threads() == 1
     first = child(code, cache, 1)
     assert first.returncode == 0, first.stderr
     compiled = {path: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")}
-    assert len(compiled) == 4
+    assert len(compiled) == 5
     second = child(code, cache, 1)
     assert second.returncode == 0, second.stderr
     assert compiled == {path: path.stat().st_mtime_ns for path in cache.rglob("*.nbc")}
