@@ -22,8 +22,11 @@ help: ## List the targets
 setup: .venv/.runtime ## Make .venv with what the service needs
 peers: ## Install Debian's dcmtk, Orthanc, prometheus and strace where apt-get may
 	@tests/install-peers.sh
+# Small tests side by side; those that start whole services have the machine to themselves.
+SMALL := tests/unit tests/contract
 test: .venv/.dev peers ## Run every test (no torch, no GPU)
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadscope $(SMALL)
+	$(PY) -m pytest $(SMALL:%=--ignore=%)
 check: .venv/.dev ## ruff, mypy --strict, import rows, buf
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
