@@ -41,6 +41,11 @@ def add(commands: Commands) -> None:
 def _add_import(actions: Commands) -> None:
     importing = actions.add_parser("import", help="make a package of another program's network")
     kinds = importing.add_subparsers(required=True, metavar="KIND")
+    _add_nnunet(kinds)
+    _add_onnx(kinds)
+
+
+def _add_nnunet(kinds: Commands) -> None:
     nnunet = kinds.add_parser(
         "nnunet",
         help="nnU-Net v2's results folder (needs the extra `import`)",
@@ -97,6 +102,9 @@ def _add_import(actions: Commands) -> None:
     nnunet.add_argument("--licence", metavar="TEXT", help="of the weights, for the model card")
     nnunet.add_argument("--model-repo", type=Path, metavar="DIR", help="default: settings")
     nnunet.set_defaults(command=_model_import_nnunet)
+
+
+def _add_onnx(kinds: Commands) -> None:
     onnx = kinds.add_parser("onnx", help="any network that is an ONNX file already")
     onnx.add_argument("file", type=Path, metavar="FILE", help="tiles in, logits out, float32")
     onnx.add_argument(

@@ -6,7 +6,6 @@ from the source's own pixels by pydicom.
 
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import highdicom
@@ -18,13 +17,12 @@ import band
 from judges import dciodvfy_errors, segment_titles
 from oddities.case import Case, write
 from oddities.frame_cases import CASES
+from submissions import NOON, submission_of
 from viscera.config import Settings
 from viscera.domain.organs import AMOS
-from viscera.domain.sources import Origin, Submission, SubmissionState
 from viscera.metrics import Metrics
 from viscera.pipeline import Pipeline, job_without_store
 
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 VALUES = {label.title: label.value for label in AMOS} | {"Uterus": 15, "Prostate": 15}
 
 
@@ -45,19 +43,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 
 def segmented(pipeline: Pipeline, paths: list[Path], out: Path) -> list[Path]:
     """Plan and run a series; return the SEG of each of its stacks."""
-    submission = Submission(
-        id="1",
-        origin=Origin.FILE,
-        principal="local",
-        series_uid="",
-        study_uid="",
-        version=1,
-        state=SubmissionState.CLOSED,
-        model="",
-        opened_at=NOON,
-        paths=tuple(paths),
-    )
-    jobs = [job_without_store(one, "", NOON) for one in pipeline.plan(submission).jobs]
+    jobs = [job_without_store(one, "", NOON) for one in pipeline.plan(submission_of(paths)).jobs]
     for number, job in enumerate(jobs):
         pipeline.run(job, paths, out / str(number), lambda *_: None)
     return [out / str(number) / "segmentation.dcm" for number in range(len(jobs))]

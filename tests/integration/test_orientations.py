@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,11 @@ import pytest
 import band
 import synthetic
 from judges import highdicom_labels, segment_titles
+from submissions import NOON, submission_of
 from viscera.config import SeriesSettings, Settings
 from viscera.domain.organs import AMOS
 from viscera.domain.results import ResultKind
-from viscera.domain.sources import Origin, SourceFrame, Submission, SubmissionState
+from viscera.domain.sources import SourceFrame
 from viscera.encode import ResultContext
 from viscera.encode.results import write_seg
 from viscera.encode.segments import resolve
@@ -37,7 +37,6 @@ from viscera.series.stacks import build_stacks
 from viscera.volume import DecodePool, load_volume
 
 SERIES = SeriesSettings()
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SHAPE = (9, 16, 14)
 SPACING_MM = (4.0, 3.0, 3.5)
 CENTRE_LPS = np.array([3.0, -7.0, 40.0])
@@ -210,21 +209,6 @@ def test_a_whole_job_is_right_too(parts: Parts, tmp_path: Path, number: int) -> 
     organs = json.loads(files[ResultKind.VOLUMES].read_text())["organs"]
     told = {one["label"]: one["voxels"] for one in organs}
     assert told == {value: int((expected == value).sum()) for value in told}
-
-
-def submission_of(paths: list[Path]) -> Submission:
-    return Submission(
-        id="1",
-        origin=Origin.FILE,
-        principal="local",
-        series_uid="",
-        study_uid="",
-        version=1,
-        state=SubmissionState.CLOSED,
-        model="",
-        opened_at=NOON,
-        paths=tuple(paths),
-    )
 
 
 def places_named(error: Exception) -> np.ndarray:
