@@ -72,6 +72,12 @@ class JobSettings(Section):
     lease_s: float = Field(
         30.0, gt=1, description="Silence of a worker after which its job is another's."
     )
+    stall_s: float = Field(
+        1800.0,
+        gt=1,
+        description="Time without progress after which a worker is taken to hang and is killed; "
+        "its job is tried again.",
+    )
     poll_s: float = Field(0.5, gt=0, description="Pause between looks for work.")
     max_attempts: int = Field(
         3, ge=1, le=20, description="Attempts after which a job is failed as poison."

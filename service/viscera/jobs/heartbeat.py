@@ -2,7 +2,8 @@
 
 A worker that decodes or waits for the network's threads may hold Python's lock for long; its
 leases are kept by a small child instead. The child reads from a pipe what to keep and ends when
-the pipe closes, however the worker died; then the leases run out.
+the pipe closes, however the worker died; then the leases run out. A worker from which no progress
+comes for long is ended by the child: see `stalled`.
 """
 
 import json
@@ -27,6 +28,7 @@ from viscera.errors import LeaseLost, StoreUnavailable
 from viscera.jobs import leases, schema
 from viscera.jobs.database import Database
 from viscera.jobs.moments import Timekeeper
+from viscera.jobs.stalled import Watch, end_worker
 
 _log = log.get(__name__)
 
@@ -34,6 +36,8 @@ Table = Literal["jobs", "submissions"]
 Held = tuple[Table, Claim]
 _CHUNK = 65536
 _HELLO_S = 60.0
+_ALIVE_PAUSE_S = 5.0
+"""A child that waits for the store reads nothing; so seldom a word never fills the pipe."""
 
 
 class Heartbeat:
@@ -45,11 +49,15 @@ class Heartbeat:
         Of the job store. Goes through the pipe: a command line is for all to see.
     lease_s
         Length of a lease; the child extends each at a third of it.
+    stall_s
+        Silence after which the child ends this process.
     """
 
-    def __init__(self, url: str, lease_s: float) -> None:
-        self._hello = {"url": url, "lease_s": lease_s}
+    def __init__(self, url: str, lease_s: float, stall_s: float) -> None:
+        self._hello = {"url": url, "lease_s": lease_s, "stall_s": stall_s, "worker": os.getpid()}
+        self._pause_s = min(_ALIVE_PAUSE_S, stall_s / 10)
         self._held: dict[str, Held] = {}
+        self._told_s: dict[str, float] = {}
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -64,7 +72,18 @@ class Heartbeat:
         finally:
             with self._lock:
                 del self._held[claim.id]
+                self._told_s.pop(claim.id, None)
                 self._tell("drop", table, claim)
+
+    def alive(self, claim: Claim) -> None:
+        """Say that the claim's work goes on; start the child if it is not there."""
+        with self._lock:
+            due = monotonic() >= self._told_s.get(claim.id, 0.0)
+            if claim.id in self._held and due:
+                self._told_s[claim.id] = monotonic() + self._pause_s
+                self._tell("alive", self._held[claim.id][0], claim)
+                return
+        self.ensure()
 
     def close(self) -> None:
         """End the child. Idempotent."""
@@ -131,14 +150,19 @@ def beat(database: Database, held: dict[str, Held], time: Timekeeper, lease_s: f
             _log.warning("heartbeat_missed", error=str(error))
 
 
-def obey(held: dict[str, Held], line: bytes) -> None:
+def obey(held: dict[str, Held], watch: Watch, line: bytes) -> None:
     """Do what one line of the pipe says."""
     told = json.loads(line)
     claim = Claim(*told["claim"])
     if told["what"] == "keep":
         held[claim.id] = (told["table"], claim)
-    elif held.get(claim.id, (None, None))[1] == claim:
-        del held[claim.id]
+        watch.hear(claim.id)
+    elif told["what"] == "alive":
+        watch.hear(claim.id)
+    else:
+        watch.forget(claim.id)
+        if held.get(claim.id, (None, None))[1] == claim:
+            del held[claim.id]
 
 
 class Pipe:
@@ -177,11 +201,14 @@ def _serve(pipe: Pipe) -> None:
     lease_s = float(hello["lease_s"])
     database, time = Database(hello["url"]), Timekeeper(partial(datetime.now, UTC))
     held: dict[str, Held] = {}
+    watch = Watch(float(hello["stall_s"]), partial(end_worker, hello["worker"]))
     due_s = monotonic()  # one that is started again may be late already
     while True:
         line = pipe.line(max(0.0, due_s - monotonic()))
         if line is not None:
-            obey(held, line)
+            obey(held, watch, line)
+        else:  # all was read: what waited while the store did counts first
+            watch.look()
         if monotonic() >= due_s:
             beat(database, held, time, lease_s)
             due_s = monotonic() + lease_s / 3

@@ -58,7 +58,7 @@ class WorkerLoop:
     store
         Where work is claimed and ends.
     settings
-        Its URL and lease are the heartbeat's too.
+        Its URL, lease and stall are the heartbeat's too.
     plan, run, addresses
         What to do.
     committed
@@ -79,7 +79,8 @@ class WorkerLoop:
         self._plan, self._run, self._addresses = plan, run, addresses
         self._committed = committed
         self._owner = this_process("work")
-        self._heartbeat = Heartbeat(settings.url.get_secret_value(), settings.lease_s)
+        url = settings.url.get_secret_value()
+        self._heartbeat = Heartbeat(url, settings.lease_s, settings.stall_s)
         self._results_root = settings.results.absolute()
 
     def run(self, stop: threading.Event) -> None:
@@ -203,6 +204,7 @@ class WorkerLoop:
                 self._store.finish_job(claim, outcome.results, outcome.verdict, addresses)
             except StoreUnavailable as error:
                 _log.warning("store_unavailable", error=str(error))
+                self._heartbeat.alive(claim)
                 if stop.wait(_STORE_PAUSE_S):
                     raise
             else:
@@ -244,7 +246,7 @@ class Reporter:
         if stage != self._stage:
             _log.info("job_stage", stage=stage)
         self._stage, self._next_s = stage, monotonic() + _REPORT_PAUSE_S
-        self._heartbeat.ensure()
+        self._heartbeat.alive(self._claim)
         try:
             self._store.report(self._claim, stage, progress, engine)
         except StoreUnavailable as error:  # progress is not worth a job

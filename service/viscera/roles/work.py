@@ -16,6 +16,7 @@ from viscera.domain.sources import Submission
 from viscera.encode import Predecessor, read_predecessor
 from viscera.errors import DeviceLost, StoreUnavailable
 from viscera.jobs.retention import sweep
+from viscera.jobs.stalled import show_stacks_when_asked
 from viscera.jobs.store import SqlJobStore
 from viscera.jobs.worker import RunIt, WorkerLoop
 from viscera.labelling import Report
@@ -30,6 +31,7 @@ _SWEEP_PAUSE_S = 600.0
 
 def run(face: Face, stop: threading.Event) -> None:
     """Work until `stop` is set; ready once the default model has passed its golden tile."""
+    show_stacks_when_asked()
     settings, metrics = face.settings, Metrics()
     engine = settings.engine
     segment.configure_numba(engine.numba_cache, engine.numba_threading_layer, engine.threads)

@@ -18,6 +18,7 @@ from viscera.jobs.heartbeat import Heartbeat, Pipe
 from viscera.jobs.store import SqlJobStore
 
 LEASE_S = 3.0
+STALL_S = 600.0
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def _wait(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 def test_a_kept_lease_outlives_its_length_and_a_dropped_one_runs_out(
     url: str, store: SqlJobStore, claim: Claim
 ) -> None:
-    beat = Heartbeat(url, LEASE_S)
+    beat = Heartbeat(url, LEASE_S, STALL_S)
     beat.ensure()
     try:
         before = _lease(url)
@@ -82,7 +83,7 @@ def test_a_kept_lease_outlives_its_length_and_a_dropped_one_runs_out(
 def test_the_child_that_was_killed_is_started_again_and_told_all(
     url: str, store: SqlJobStore, claim: Claim
 ) -> None:
-    beat = Heartbeat(url, LEASE_S)
+    beat = Heartbeat(url, LEASE_S, STALL_S)
     try:
         with beat.keep("jobs", claim):
             child = psutil.Process().children()[0]
@@ -100,7 +101,7 @@ import sys, time
 from viscera.domain.jobs import Claim
 from viscera.jobs.heartbeat import Heartbeat
 url, id, owner, fence = sys.argv[1:]
-with Heartbeat(url, 3.0).keep("jobs", Claim(id, owner, int(fence))):
+with Heartbeat(url, 3.0, 600.0).keep("jobs", Claim(id, owner, int(fence))):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -126,7 +127,7 @@ def test_it_ends_with_a_killed_worker_and_outlives_a_signal_to_the_group(
 
 
 def test_no_command_line_shows_the_url(url: str) -> None:
-    beat = Heartbeat(url, LEASE_S)
+    beat = Heartbeat(url, LEASE_S, STALL_S)
     beat.ensure()
     try:
         assert url not in " ".join(psutil.Process().children()[0].cmdline())
