@@ -91,7 +91,8 @@ Written by `make docs` from the code's own tables; do not edit.
 Viscera {__version__} receives CT and MR series by DICOM, segments abdominal organs, and stores a
 Segmentation and a measurement report back. It prints nothing and keeps no archive: a received
 instance is a working copy that goes when `[spool]` and `[jobs]` say so. An operator may have a PACS
-send a study (`viscera pull`).
+send a study (`viscera pull`), and so may a gRPC client that a peer's `grpc_principals` names
+(`SegmentByUid`).
 """
     yield from _table("SOP class", "user (SCU)", "provider (SCP)")
     yield _row(VERIFICATION.name, "no", "yes")
@@ -274,8 +275,9 @@ def _query_scu() -> Iterator[str]:
 
 ##### 4.2.3.1 Associations
 
-It accepts none. `viscera pull STUDY_UID --from PEER` opens one association with a peer that has a
-`host` in the settings, with the AE title of STORAGE-SCP, and releases it at its end.
+It accepts none. `viscera pull STUDY_UID --from PEER`, and each gRPC call `SegmentByUid` for a
+series that is not here yet, opens one association with a peer that has a `host` in the settings,
+with the AE title of STORAGE-SCP, and releases it at its end.
 
 ##### 4.2.3.2 Presentation contexts
 
@@ -287,10 +289,11 @@ Each with Explicit VR Little Endian and Implicit VR Little Endian.
     yield """
 ##### 4.2.3.3 Conformance of the Query/Retrieve service
 
-Study root, level SERIES. C-FIND matches Study Instance UID and asks for Series Instance UID,
-Modality and Number of Series Related Instances. C-MOVE names one series at a time, of modality CT
-or MR, and STORAGE-SCP as the destination. No relational queries, no C-CANCEL. A status other than
-success or pending ends the command with an error; `0xA801` is told as an unknown destination.
+Study root, level SERIES. C-FIND matches Study Instance UID and, for `SegmentByUid`, Series
+Instance UID; it asks for Series Instance UID, Modality and Number of Series Related Instances.
+C-MOVE names one series at a time, of modality CT or MR, and STORAGE-SCP as the destination. No
+relational queries, no C-CANCEL. A status other than success or pending ends the command with an
+error; `0xA801` is told as an unknown destination.
 """
 
 

@@ -27,7 +27,8 @@ def add(commands: Commands) -> None:
         "deliver",
         help="send a done job's result again",
         description="Sends what was barred, failed or delivered before once more, by the settings "
-        "of today. A result that the verdict withheld goes too: look at it first.",
+        "of today. A result that the verdict withheld has no SEG and no report: only a folder "
+        "takes its picture and volumes.",
     )
     deliver.add_argument("job_id", metavar="JOB")
     deliver.add_argument("--to", default="", metavar="NAME", help="one destination; default: all")
@@ -97,8 +98,15 @@ def _jobs_deliver(options: argparse.Namespace, settings: Settings) -> int:
         if not addresses:
             where = options.to or "any of deliver.destinations"
             raise InvalidRequest(f"results from {job.principal} are not meant for {where}")
-        for one in store.deliver_again(job.id, addresses):
+        asked = {one.destination for one in addresses}
+        sent = [one for one in store.deliver_again(job.id, addresses) if one.destination in asked]
+        for one in sent:
             print(describe_delivery(one))
+        if not sent:
+            decided = job.verdict.decision if job.verdict else job.state
+            raise InvalidRequest(
+                f"the result ({decided}) holds nothing that these destinations take"
+            )
     return 1 if all(one.barred for one in addresses) else 0
 
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
+from viscera.errors import UnusableSeries
+
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 MILLILITRES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500, 2000, 3000)
 
@@ -23,17 +25,18 @@ STAGES = (
     "deliver",
 )
 INSTANCE_OUTCOMES = ("stored", "repeated", "dropped", "rejected")
-ASSOCIATION_ENDS = (
-    "released",
-    "aborted_by_peer",
-    "connection_closed",
-    # Turned away at association
+USUAL_ENDS = ("released", "aborted_by_peer", "connection_closed", "stopped")
+REJECTIONS = (
     "called_ae_title",
     "calling_ae_title",
     "source_network",
     "certificate",
     "max_associations",
     "max_associations_per_peer",
+)
+ASSOCIATION_ENDS = (
+    *USUAL_ENDS,
+    *REJECTIONS,
     # Turned away at connection
     "max_connections",
     "max_per_address",
@@ -49,9 +52,9 @@ ASSOCIATION_ENDS = (
     "message_invalid",
     "message_too_large",
     "answers_not_awaited",
-    "stopped",
     "broken",
 )
+STACK_DECISIONS = ("segment", "wait", "ignore", "refuse")
 DELIVERY_OUTCOMES = ("delivered", "postponed", "failed")
 COMMITMENT_OUTCOMES = (
     # Requests
@@ -150,6 +153,18 @@ class Metrics:
             ("flag",),
             registry=self.registry,
         )
+        self._begin_at_zero()
+
+    def _begin_at_zero(self) -> None:
+        """Make the counters that alerts watch: one that appears at 1 has not increased."""
+        for outcome in DELIVERY_OUTCOMES:
+            self.deliveries.labels(outcome)
+        for outcome in COMMITMENT_OUTCOMES:
+            self.commitments.labels(outcome)
+        for end in ASSOCIATION_ENDS:
+            self.associations.labels(end)
+        for reason in _names(UnusableSeries):
+            self.stacks.labels("refuse", reason)
 
     @contextmanager
     def stage(self, stage: str, engine: str = "") -> Iterator[None]:
@@ -159,6 +174,12 @@ class Metrics:
             yield
         finally:
             self.stage_seconds.labels(stage, engine).observe(time.monotonic() - start)
+
+
+def _names(error: type[Exception]) -> Iterator[str]:
+    yield error.__name__
+    for below in error.__subclasses__():
+        yield from _names(below)
 
 
 def job_families(

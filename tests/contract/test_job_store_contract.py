@@ -461,7 +461,7 @@ def test_a_job_is_one_workers_until_its_lease_runs_out(store: SqlJobStore, time:
     assert job.attempts == 1
     time.pass_by(29)
     assert store.claim_job("b") is None
-    store.heartbeat(first)
+    store.report(first, "decode", 0.0)  # which extends it
     time.pass_by(29)
     assert store.claim_job("b") is None
     time.pass_by(2)
@@ -472,7 +472,6 @@ def test_a_job_is_one_workers_until_its_lease_runs_out(store: SqlJobStore, time:
 @pytest.mark.parametrize(
     "write",
     [
-        lambda s, c: s.heartbeat(c),
         lambda s, c: s.report(c, "segment", 0.5),
         lambda s, c: s.finish_job(c, [], rows.DELIVER, rows.PACS),
         lambda s, c: s.refuse_job(c, "UnevenSpacing", "x"),
@@ -697,7 +696,6 @@ def test_a_stale_deliverer_writes_nothing(store: SqlJobStore, time: Time) -> Non
         lambda: store.delivered(stale),
         lambda: store.undeliverable(stale, "x"),
         lambda: store.deliver_later(stale, time.wall, "x"),
-        lambda: store.release_delivery(stale),
         lambda: store.heartbeat_delivery(stale),
     ):
         with pytest.raises(LeaseLost):
@@ -765,9 +763,6 @@ def test_a_request_that_failed_is_made_again_without_sending(
     assert (delivery.state, delivery.requests) == (DeliveryState.SENT, 0)
     # A deliverer that died while it asked: another one asks, and does not send either.
     time.pass_by(31)
-    claim, delivery = _must(store.claim_delivery("e"))
-    assert (delivery.state, delivery.attempts) == (DeliveryState.SENT, 3)
-    store.release_delivery(claim)
     claim, delivery = _must(store.claim_delivery("e"))
     assert (delivery.state, delivery.attempts) == (DeliveryState.SENT, 3)
     # Commitment is wanted no more.

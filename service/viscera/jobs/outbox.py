@@ -112,17 +112,6 @@ class Deliveries(Part):
             change = change.values(state=state, last_error=error, **pause, **leases.drop())
             leases.must_change(connection, change, claim)
 
-    def release_delivery(self, claim: Claim) -> None:
-        """Give it back at once, as if it had never been claimed (a graceful stop)."""
-        with self._db.write() as connection:
-            change = update(_table).where(sending(claim))
-            queued = case(
-                (_table.c.state == DeliveryState.SENT, DeliveryState.SENT),
-                else_=DeliveryState.QUEUED,
-            )
-            change = change.values(state=queued, attempts=_table.c.attempts - 1, **leases.drop())
-            leases.must_change(connection, change, claim)
-
     def _end_delivery(self, claim: Claim, state: DeliveryState, error: str) -> float | None:
         with self._db.write() as connection:
             now = self._time.now()

@@ -98,9 +98,6 @@ class WorkStore(Protocol):
         One that used up its attempts is failed as poison instead and not returned.
         """
 
-    def heartbeat(self, claim: Claim) -> None:
-        """Extend the lease. Raises `LeaseLost`."""
-
     def report(self, claim: Claim, stage: str, progress: float, engine: str = "") -> None:
         """Keep where the job is; `progress` 0..1 of the stage. Cancelled: raises `LeaseLost`."""
 
@@ -159,9 +156,6 @@ class DeliveryStore(Protocol):
 
     def undeliverable(self, claim: Claim, error: str) -> float | None:
         """A fault that stays; returns what `delivered` does."""
-
-    def release_delivery(self, claim: Claim) -> None:
-        """A graceful stop: queued again at once, and the attempt does not count."""
 
     def stored(self, claim: Claim, transaction_uid: str, until: datetime, note: str = "") -> None:
         """The destination has it, and is about to be asked for its commitment."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
 
 from viscera.domain.jobs import Address, Claim, Job, JobState
 from viscera.domain.results import ResultFile, Verdict
@@ -51,14 +51,6 @@ class Work(Part):
                 return None
             job_event(connection, now, row.id, JobState.RUNNING)
             return Claim(row.id, row.owner, row.fence), job_of(connection, row)
-
-    def heartbeat(self, claim: Claim) -> None:
-        """Extend the lease. Raises `LeaseLost`."""
-        self._extend_lease(_table, claim)
-
-    def heartbeat_submission(self, claim: Claim) -> None:
-        """Extend the lease of a submission. Raises `LeaseLost`."""
-        self._extend_lease(schema.submissions, claim)
 
     def report(self, claim: Claim, stage: str, progress: float, engine: str = "") -> None:
         """Keep where the job is, and extend its lease. Cancelled: raises `LeaseLost`."""
@@ -133,10 +125,6 @@ class Work(Part):
         with self._db.write() as connection:
             now = self._time.now()
             _give_back(connection, now, claim, "released", attempts=_table.c.attempts - 1)
-
-    def _extend_lease(self, table: Table, claim: Claim) -> None:
-        with self._db.write() as connection:
-            leases.extend(connection, table, claim, self._time.now(), self._settings.lease_s)
 
     def _due_job(self, connection: Connection) -> ColumnElement[bool]:
         now = self._time.now()

@@ -158,7 +158,7 @@ class BoundedAssociation(Association):
         self.network_timeout = ae.network_timeout
         self.on_end: Callable[[], None] = lambda: None
 
-        self.on_counted: Callable[[str], None] = lambda reason: None
+        self.on_counted: Callable[[str, str], None] = lambda reason, address: None
         self.heard = False
         self._end = ""
 
@@ -189,7 +189,8 @@ class BoundedAssociation(Association):
             self.on_end()
             self.dul.kill_dul()
             self.dul.join()
-            self.on_counted(self._how_it_ended())
+            remote: Any = self.requestor.address_info
+            self.on_counted(self._how_it_ended(), str(remote.address))
             if isinstance(self.dul.socket, BoundedSocket):
                 self.dul.socket.forget()
 

@@ -22,7 +22,7 @@ from viscera import log
 from viscera.config import DicomSettings
 from viscera.errors import InvalidSettings
 from viscera.jobs.spool import Spool
-from viscera.metrics import Metrics
+from viscera.metrics import REJECTIONS, USUAL_ENDS, Metrics
 from viscera.receive.classes import (
     COMMITMENT,
     COMMITMENT_TRANSFER_SYNTAXES,
@@ -173,7 +173,7 @@ class Listener:
             port,
             settings,
             handlers=[(evt.EVT_REQUESTED, self._on_request)],
-            on_counted=lambda end: self._metrics.associations.labels(end).inc(),
+            on_counted=self._count_end,
             shared=self._shares_port,
             tls=tls,
         )
@@ -237,6 +237,11 @@ class Listener:
             association, peer, self._transfer_syntaxes, reports=self._report is not None
         )
         _log.info("association_accepted", peer=peer.name)
+
+    def _count_end(self, end: str, address: str) -> None:
+        self._metrics.associations.labels(end).inc()
+        if end not in USUAL_ENDS + REJECTIONS:  # these have a line of their own, or need none
+            _log.warning("connection_ended", because=end, address=address)
 
     def _count_open(self, peer: AdmittedPeer, change: int) -> None:
         self._metrics.associations_open.inc(change)

@@ -69,7 +69,7 @@ class BoundedServer(ThreadedAssociationServer):
     handlers
         pynetdicom's, by event.
     on_counted
-        Called once for each connection with one of `metrics.ASSOCIATION_ENDS`.
+        Called once for each connection with one of `metrics.ASSOCIATION_ENDS`, and its address.
     shared
         Whether other processes listen on this port too.
     tls
@@ -90,7 +90,7 @@ class BoundedServer(ThreadedAssociationServer):
         limits: DicomSettings,
         *,
         handlers: list[evt.EventHandlerType],
-        on_counted: Callable[[str], None],
+        on_counted: Callable[[str, str], None],
         shared: bool,
         tls: ServerTls | None,
     ) -> None:
@@ -117,10 +117,10 @@ class BoundedServer(ThreadedAssociationServer):
         open_now = self.active_associations
         address = AddressInformation.from_tuple(client_address).address
         if len(open_now) >= 2 * self.limits.max_associations:
-            self.on_counted("max_connections")
+            self.on_counted("max_connections", address)
             return False
         if sum(_address(one) == address for one in open_now) >= self.limits.max_per_address:
-            self.on_counted("max_per_address")
+            self.on_counted("max_per_address", address)
             return False
         return True
 
@@ -130,7 +130,8 @@ class BoundedServer(ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in one line what socketserver would print; it closes the connection."""
-        self.on_counted("broken")
+        address = AddressInformation.from_tuple(client_address).address
+        self.on_counted("broken", address)
         _log.error("connection_broken", exc_info=sys.exc_info())
 
 

@@ -56,5 +56,3 @@ TRAITS: tuple[Trait, ...] = (
 )
 """Tried in this order, and only where positions collide. AcquisitionNumber comes last: real
 volumes hold many."""
-
-MACROS = frozenset(macro for trait in TRAITS for macro, _ in trait.places if macro)

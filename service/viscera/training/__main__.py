@@ -11,7 +11,7 @@ from viscera.log import configure
 from viscera.training.export import export_onnx
 from viscera.training.fit import Fit
 from viscera.training.folder import open_folder
-from viscera.training.package import Training, build_package
+from viscera.training.package import Training, build_package, require_free
 from viscera.training.pool import Patches, fill_pool, kinds, training, validation
 from viscera.training.recipe import RECIPES, Recipe
 
@@ -22,6 +22,8 @@ def main() -> None:
     configure(LogSettings(), role="training")
     torch.set_num_threads(1)  # patches run side by side instead: see Fit
     recipe = _recipe(arguments)
+    if arguments.repo:
+        require_free(arguments.repo, recipe.name, arguments.version)
     pool = arguments.out / f"pool-{recipe.name}-{recipe.seed}"
     fill_pool(pool, recipe, arguments.data, arguments.threads)
     fit = Fit(recipe, arguments.out)
@@ -34,6 +36,7 @@ def main() -> None:
         made_by = Training(
             recipe=recipe,
             steps=fit.step,
+            version=arguments.version,
             known=open_folder(arguments.data) if recipe.phantoms < 1 else None,
             held_out=open_folder(arguments.held_out) if arguments.held_out else None,
             kinds=kinds(pool, training(recipe)),
@@ -48,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m viscera.training", description=__doc__)
     parser.add_argument("--recipe", choices=RECIPES, default="phantom")
     parser.add_argument("--name", help="of the model, instead of the recipe's")
+    parser.add_argument("--version", default="1", help="of the model (default: 1)")
     parser.add_argument("--data", type=Path, help="folder with imagesTr, labelsTr, dataset.json")
     parser.add_argument("--held-out", type=Path, help="such a folder of people not in --data")
     parser.add_argument("--out", type=Path, default=Path("training-out"), help="working folder")

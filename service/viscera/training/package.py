@@ -7,6 +7,7 @@ from typing import Any
 
 from viscera.config import EngineSettings
 from viscera.domain.models import Golden, Model
+from viscera.errors import InvalidRequest
 from viscera.metrics import Metrics
 from viscera.models import load_model, read_golden, write_package
 from viscera.phantom import Phantom, Scan, make_phantom
@@ -17,7 +18,6 @@ from viscera.training.evaluate import evaluate, held_out, mean_dice, mean_of, un
 from viscera.training.folder import Folder
 from viscera.training.recipe import AXES, NORMALISATION, PHANTOM, Recipe
 
-VERSION = "1"
 _GOLDEN_SEED = 15
 _PHANTOMS = 12
 _PHANTOMS_BESIDE = 6
@@ -44,11 +44,25 @@ class Training:
 
     recipe: Recipe
     steps: int
+    version: str = "1"
     known: Folder | None = None
     held_out: Folder | None = None
     kinds: str = ""
     started_from: str = ""
     note: str = ""
+
+
+def require_free(repo: Path, name: str, version: str) -> None:
+    """Refuse to write over a package: workers may serve it, and a version never changes.
+
+    Raises
+    ------
+    InvalidRequest
+        If there is one.
+    """
+    package = repo / name / version
+    if package.exists():
+        raise InvalidRequest(f"{package} is there; give --version another, or take it away")
 
 
 def build_package(repo: Path, onnx: bytes, training: Training, out: Path) -> Model:
@@ -57,7 +71,7 @@ def build_package(repo: Path, onnx: bytes, training: Training, out: Path) -> Mod
     Parameters
     ----------
     repo
-        Model repository that gets ``<recipe's name>/1``. If it holds the phantoms' network, that
+        Model repository that gets ``NAME/VERSION``. If it holds the phantoms' network, that
         one is measured beside a network of labelled volumes.
     onnx
         The exported network.
@@ -80,7 +94,9 @@ def _of_phantoms(draft: Model, training: Training, repo: Path) -> tuple[str, str
         f"(HU classifier {mean_of(scores.hu_classifier):.2f}); never measured on patients"
     )
     size_bytes = draft.onnx.stat().st_size
-    return accuracy, phantom_card(training.recipe, VERSION, training.steps, scores, size_bytes)
+    return accuracy, phantom_card(
+        training.recipe, training.version, training.steps, scores, size_bytes
+    )
 
 
 def _of_labelled(draft: Model, training: Training, repo: Path) -> tuple[str, str]:
@@ -92,7 +108,7 @@ def _of_labelled(draft: Model, training: Training, repo: Path) -> tuple[str, str
         measured[PHANTOM.name] = _measure(load_model(repo, PHANTOM.name), training)
     card = labelled_card(
         training.recipe,
-        VERSION,
+        training.version,
         training.steps,
         draft.onnx.stat().st_size,
         known=training.known,
@@ -115,7 +131,7 @@ def _of_labelled(draft: Model, training: Training, repo: Path) -> tuple[str, str
 
 def _write(repo: Path, onnx: bytes, training: Training, accuracy: str, card: str) -> Model:
     return write_package(
-        repo / training.recipe.name / VERSION,
+        repo / training.recipe.name / training.version,
         _manifest(training, accuracy),
         onnx=onnx,
         make_golden=_make_golden,
@@ -155,7 +171,7 @@ def _manifest(training: Training, accuracy: str) -> dict[str, Any]:
     return {
         "format": 1,
         "name": recipe.name,
-        "version": VERSION,
+        "version": training.version,
         **_provenance(training),
         "accuracy": accuracy,
         "input": {

@@ -18,6 +18,7 @@ from viscera.training.draw import Sources
 from viscera.training.evaluate import dice_by_organ
 from viscera.training.folder import open_folder
 from viscera.training.labelled import LabelledVolume
+from viscera.training.package import require_free
 from viscera.training.recipe import REFERENCE, VALIDATION_FROM
 
 
@@ -131,3 +132,11 @@ def test_the_card_says_which_organs_no_person_taught(tmp_path: Path) -> None:
         "former/1 (",
     ):
         assert said in text
+
+
+def test_a_package_is_never_written_over(tmp_path: Path) -> None:
+    require_free(tmp_path, "abdomen15-oursite", "1")
+    (tmp_path / "abdomen15-oursite" / "1").mkdir(parents=True)
+    require_free(tmp_path, "abdomen15-oursite", "2")
+    with pytest.raises(InvalidRequest, match="--version"):
+        require_free(tmp_path, "abdomen15-oursite", "1")
