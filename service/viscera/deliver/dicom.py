@@ -1,6 +1,9 @@
 """C-STORE: one association that carries objects while there are some."""
 
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -36,6 +39,10 @@ _COMPANIONS: tuple[Kind, ...] = tuple(
         Comprehensive3DSRStorage,
     )
 )
+
+
+_SLOWEST_BYTES_PER_S = 100_000
+"""Of a link that still counts as one: the answer may take that much longer for a large object."""
 
 
 class DicomLink:
@@ -84,8 +91,12 @@ class DicomLink:
                 f"SOP instance {sop_uid}: the destination accepts no SOP class {kind[0]} in "
                 f"transfer syntax {kind[1]}; allow it there"
             )
+        timeout_s = self._destination.timeout_s
+        # It counts from when the object is queued, not from when the last of it went out.
+        assoc.dimse_timeout = timeout_s + path.stat().st_size / _SLOWEST_BYTES_PER_S
         try:
-            answer = assoc.send_c_store(path)
+            with _cut_after(assoc, assoc.dimse_timeout + timeout_s):
+                answer = assoc.send_c_store(path)
         except RuntimeError as error:  # the association ended a moment ago
             raise PeerUnreachable(f"SOP instance {sop_uid}: the association ended") from error
         require_taken(answer.Status if "Status" in answer else None, sop_uid)
@@ -110,7 +121,7 @@ class DicomLink:
             self._destination.port,
             contexts=[build_context(*each) for each in proposed],
             ae_title=self._destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _bound_sends, [self._destination.timeout_s])],
         )
         if not assoc.is_established:
             # Each of its accepted contexts may be none: then every object is refused by name.
@@ -140,8 +151,34 @@ def _why_not(assoc: Association, name: str) -> str:
     return f"destination {name} does not answer, or ended the association; does it run?"
 
 
-def _send_at_once(event: evt.Event) -> None:
-    """Against waiting for the peer's delayed acknowledgements, which cost 40 ms a message."""
+def _bound_sends(event: evt.Event, timeout_s: float) -> None:
+    """Bound how long the peer may read nothing, and do not wait for its acknowledgements.
+
+    Those are delayed, which costs 40 ms a message. pynetdicom's own sends wait for ever.
+    """
     connection = event.assoc.dul.socket
     if connection is not None and connection.socket is not None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.socket.settimeout(timeout_s)
+
+
+@contextmanager
+def _cut_after(assoc: Association, limit_s: float) -> Iterator[None]:
+    """Cut the connection if the block takes longer.
+
+    An abort waits for the thread that sends, and a peer that reads drop by drop holds that one.
+    """
+
+    def cut() -> None:
+        connection = assoc.dul.socket
+        if connection is not None and connection.socket is not None:
+            with suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(limit_s, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
