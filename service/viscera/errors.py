@@ -37,6 +37,7 @@
     │   ├── DeviceMemoryFull
     │   └── TooManyCalls
     ├── ShuttingDown                this process ends; another one goes on
+    ├── StorageUnavailable          a disk is full, or a file system does not answer
     ├── PeerUnreachable
     ├── PeerRefused                 a destination answered with a failure that stays
     └── StoreUnavailable
@@ -195,6 +196,12 @@ class TooManyCalls(Exhausted):
 
 class ShuttingDown(ServiceError):
     """This process ends; what is durable goes on elsewhere."""
+
+    retry = True
+
+
+class StorageUnavailable(ServiceError):
+    """A file cannot be read or written for now: a full disk, a file system that is away."""
 
     retry = True
 

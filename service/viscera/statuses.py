@@ -38,6 +38,7 @@ _TABLE: dict[type[errors.ServiceError], Outward] = {
     errors.Exhausted: Outward(grpc.StatusCode.RESOURCE_EXHAUSTED, 0xA700),
     errors.DeviceLost: Outward(grpc.StatusCode.UNAVAILABLE, 0x0110),
     errors.ShuttingDown: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),
+    errors.StorageUnavailable: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),
     errors.PeerUnreachable: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),
     errors.PeerRefused: Outward(grpc.StatusCode.FAILED_PRECONDITION, 0x0110),
     errors.StoreUnavailable: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),

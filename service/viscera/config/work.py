@@ -88,5 +88,8 @@ class JobSettings(Section):
     backoff_s: float = Field(
         5.0, gt=0, description="First pause before a job is tried again; doubles."
     )
+    reserve_mb: int = Field(
+        256, ge=0, description="Free disk of `results` below which no job is begun."
+    )
     keep_days: float = Field(30.0, ge=0, description="Days that finished jobs and results stay.")
     results: Path = Field(Path("var/results"), description="Folder of results: JOB/FENCE/.")

@@ -17,6 +17,7 @@ from pydicom.valuerep import DA, TM
 from viscera.domain.sources import MULTI_FRAME, Frame, Stack
 from viscera.encode.identity import derived_uid
 from viscera.errors import DatasetMismatch
+from viscera.files.faults import storage_faults_named
 
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8: whatever the source's was, the patient's name keeps all its letters."""
@@ -98,9 +99,12 @@ def read_sources(stack: Stack) -> Sources:
     ------
     DatasetMismatch
         If it cannot be read any more.
+    StorageUnavailable
+        If the machine is at fault.
     """
     try:
-        header = pydicom.dcmread(stack.frames[0].path, stop_before_pixels=True)
+        with storage_faults_named():
+            header = pydicom.dcmread(stack.frames[0].path, stop_before_pixels=True)
         header.decode()
     except (OSError, InvalidDicomError, LookupError, ValueError) as error:
         raise DatasetMismatch(

@@ -116,6 +116,9 @@ class WorkStore(Protocol):
     def retry_later(self, claim: Claim, reason: str, message: str) -> None:
         """A transient fault: queued again after a backoff, failed after `max_attempts`."""
 
+    def postpone_job(self, claim: Claim, reason: str, message: str) -> None:
+        """The machine's fault: queued again after a minute, and the attempt does not count."""
+
     def release_job(self, claim: Claim) -> None:
         """A graceful stop: queued again at once, and the attempt does not count."""
 

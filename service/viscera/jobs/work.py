@@ -1,4 +1,4 @@
-"""Running jobs: claim, report, and the four ways in which one ends or comes back."""
+"""Running jobs: claim, report, and the five ways in which one ends or comes back."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +17,7 @@ from viscera.jobs.part import Part, finds, job_event
 from viscera.jobs.rows import job_of
 
 _table = schema.jobs
+_POSTPONED_S = 60.0
 
 
 class Work(Part):
@@ -119,6 +120,21 @@ class Work(Part):
                 "not_before", now.plus(backoff_s(self._settings.backoff_s, attempts))
             )
             _give_back(connection, now, claim, f"{reason}: {message}", **fault, **pause)
+
+    def postpone_job(self, claim: Claim, reason: str, message: str) -> None:
+        """The machine's fault: queued again after a minute, and the attempt does not count."""
+        with self._db.write() as connection:
+            now = self._time.now()
+            _give_back(
+                connection,
+                now,
+                claim,
+                f"{reason}: {message}",
+                attempts=_table.c.attempts - 1,
+                error_reason=reason,
+                error_message=message,
+                **moments.values("not_before", now.plus(_POSTPONED_S)),
+            )
 
     def release_job(self, claim: Claim) -> None:
         """Give it back at once, as if it had never been claimed (a graceful stop)."""

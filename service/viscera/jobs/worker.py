@@ -26,9 +26,11 @@ from viscera.errors import (
     LeaseLost,
     RoundTripMismatch,
     ServiceError,
+    StorageUnavailable,
     StoreUnavailable,
 )
 from viscera.files.durable import sync_folder
+from viscera.files.faults import storage_faults_named
 from viscera.jobs.heartbeat import Heartbeat
 from viscera.jobs.owners import this_process
 from viscera.jobs.protocol import WorkStore
@@ -44,6 +46,7 @@ Route = Callable[[Job, Outcome], Sequence[Address]]
 
 _REPORT_PAUSE_S = 0.5
 _STORE_PAUSE_S = 1.0
+_NO_ROOM_PAUSE_S = 60.0
 
 
 class StopRequested(Exception):
@@ -82,6 +85,7 @@ class WorkerLoop:
         url = settings.url.get_secret_value()
         self._heartbeat = Heartbeat(url, settings.lease_s, settings.stall_s)
         self._results_root = settings.results.absolute()
+        self._say_full_at_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; a running job is then given back at its next report."""
@@ -111,8 +115,8 @@ class WorkerLoop:
         return True
 
     def run_one(self, stop: threading.Event) -> bool:
-        """Claim one job and bring it to an end; False where none is due."""
-        claimed = self._store.claim_job(self._owner)
+        """Claim one job and bring it to an end; False where none is due, or there is no room."""
+        claimed = self._store.claim_job(self._owner) if self._has_room() else None
         if claimed is None:
             return False
         claim, job = claimed
@@ -130,12 +134,25 @@ class WorkerLoop:
                 self._clean(claim, folder)
         return True
 
+    def _has_room(self) -> bool:
+        """Whether a result fits on the disk: better no attempt than one that must fail."""
+        with storage_faults_named():
+            self._results_root.mkdir(parents=True, exist_ok=True)
+            disk = os.statvfs(self._results_root)
+        free_mb = disk.f_bavail * disk.f_frsize / 1e6
+        if free_mb >= self._settings.reserve_mb:
+            return True
+        if monotonic() >= self._say_full_at_s:
+            self._say_full_at_s = monotonic() + _NO_ROOM_PAUSE_S
+            _log.error("results_disk_full", free_mb=round(free_mb))
+        return False
+
     def _repeat(self, work: Callable[[], bool], stop: threading.Event) -> None:
         while not stop.is_set():
             try:
                 if not work():
                     stop.wait(self._settings.poll_s)
-            except StoreUnavailable as error:
+            except (StoreUnavailable, StorageUnavailable) as error:
                 _log.warning("store_unavailable", error=str(error))
                 stop.wait(max(self._settings.poll_s, _STORE_PAUSE_S))
             except Exception:
@@ -146,7 +163,8 @@ class WorkerLoop:
     def _settle(self, claim: Claim, submission: Submission) -> None:
         """Plan one submission; data faults are the plan's, all others come back later."""
         try:
-            plan = self._plan(submission)
+            with storage_faults_named():
+                plan = self._plan(submission)
         except ServiceError as error:
             if not error.retry:
                 self._store.settle_submission(claim, (), (), f"{error.reason}: {error}")
@@ -169,12 +187,13 @@ class WorkerLoop:
         """Run one job; each way in which it can go wrong has its own end."""
         try:
             submission = self._store.get_submission(job.submission_id)
-            folder.mkdir(parents=True, exist_ok=True)
             report = Reporter(self._store, self._heartbeat, claim, stop)
             several = len(job.stacks) > 1
             paths = self._store.job_paths(job.id) if several else submission.paths
-            outcome = self._run(job, paths, folder, report)
-            outcome_is_durable(outcome.results, self._results_root, folder)
+            with storage_faults_named():
+                folder.mkdir(parents=True, exist_ok=True)
+                outcome = self._run(job, paths, folder, report)
+                outcome_is_durable(outcome.results, self._results_root, folder)
             _log.info("results_written", fence=claim.fence)
             self._commit(claim, job, outcome, stop)
             self._committed(job, submission, outcome)
@@ -194,6 +213,8 @@ class WorkerLoop:
     def _give_up(self, claim: Claim, error: ServiceError) -> None:
         _log.warning("job_ended_badly", reason=error.reason, retry=error.retry, error=str(error))
         end = self._store.retry_later if error.retry else self._store.refuse_job
+        if isinstance(error, StorageUnavailable):
+            end = self._store.postpone_job  # all jobs would use up their attempts alike
         end(claim, error.reason, str(error))
 
     def _commit(self, claim: Claim, job: Job, outcome: Outcome, stop: threading.Event) -> None:

@@ -24,6 +24,7 @@ from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless, RLELossless
 
 from viscera.errors import DatasetMismatch, ServiceError, UndecodablePixels
+from viscera.files.faults import storage_faults_named
 from viscera.volume.canvas import write_slice
 from viscera.volume.header import PixelHeader, read_header
 from viscera.volume.jpeg12 import is_jpeg12, jpeg12_frames
@@ -45,9 +46,11 @@ def decode(work: FrameWork, fds: tuple[int, ...]) -> list[DecodedSlice]:
     ------
     DatasetMismatch, UndecodablePixels
         With the SOP instance UID and never a value of the data set.
+    StorageUnavailable
+        If the machine is at fault.
     """
     try:
-        with Path(work.path).open("rb") as file:
+        with storage_faults_named(), Path(work.path).open("rb") as file:
             header = read_header(file, work)
             return [
                 write_slice(fds, slot, *header.rescale(work, frame).apply(stored, missing), missing)

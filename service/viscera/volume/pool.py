@@ -1,7 +1,9 @@
 """Warm decoding processes. A decoder is foreign code over foreign bytes: it may hang or crash.
 
 Children are exec'ed, never forked, and get only paths and open files. One thread here waits for
-each; a child that dies or overruns its time costs one job an `UndecodablePixels` and is replaced.
+each. A child that dies is replaced and the frame tried once more, for it may have been killed for
+memory that others used; one that dies again, or overruns its time, costs the job an
+`UndecodablePixels`.
 """
 
 import json
@@ -17,7 +19,13 @@ from types import TracebackType
 from typing import Self
 
 from viscera.config import DecodeSettings
-from viscera.errors import DatasetMismatch, HostMemoryFull, ServiceError, UndecodablePixels
+from viscera.errors import (
+    DatasetMismatch,
+    HostMemoryFull,
+    ServiceError,
+    StorageUnavailable,
+    UndecodablePixels,
+)
 from viscera.volume.canvas import Canvas
 from viscera.volume.work import MAX_MESSAGE, DecodedSlice, FrameWork
 
@@ -26,12 +34,16 @@ _ORPHAN_GRACE_S = 5.0
 """A child's own alarm rings this much after our deadline: it is for children without a pool."""
 
 _ERRORS: dict[str, type[ServiceError]] = {
-    error.__name__: error for error in (DatasetMismatch, UndecodablePixels)
+    error.__name__: error for error in (DatasetMismatch, StorageUnavailable, UndecodablePixels)
 }
 
 
 class _ChildLost(Exception):
-    """The child died, or said nothing in time."""
+    """The child died."""
+
+
+class _ChildSlow(_ChildLost):
+    """The child said nothing in time."""
 
 
 class _Child:
@@ -96,7 +108,7 @@ class _Child:
         try:
             message = self._channel.recv(MAX_MESSAGE)
         except TimeoutError as error:
-            raise _ChildLost(f"it took longer than {timeout_s:g} s") from error
+            raise _ChildSlow(f"it took longer than {timeout_s:g} s") from error
         except OSError as error:
             raise _ChildLost("it crashed") from error
         if not message:
@@ -168,8 +180,10 @@ class DecodePool:
 
         Raises
         ------
-        DatasetMismatch, UndecodablePixels
+        DatasetMismatch, UndecodablePixels, StorageUnavailable
             The first that any instance raised; the rest is then not begun.
+        HostMemoryFull
+            If a child that died cannot be replaced.
         """
         futures = [self._threads.submit(self._decode_one, work, canvas.fds) for work in works]
         try:
@@ -188,9 +202,19 @@ class DecodePool:
         try:
             if not child.alive:  # died between jobs: not this instance's fault
                 child = self._replace(child)
-            return child.ask(work, fds)
+                child.wait_ready()
+            try:
+                return child.ask(work, fds)
+            except _ChildSlow:
+                raise
+            except _ChildLost:  # perhaps not this instance's fault either
+                child = self._replace(child)
+                child.wait_ready()
+                return child.ask(work, fds)
         except _ChildLost as lost:
             child = self._replace(child)
+            with suppress(HostMemoryFull):  # found dead, and replaced again, at its next turn
+                child.wait_ready()
             raise UndecodablePixels(
                 f"instance {work.sop_uid}: its decoder was stopped, {lost}; check the file"
             ) from lost
@@ -198,11 +222,10 @@ class DecodePool:
             self._idle.put(child)
 
     def _replace(self, child: _Child) -> _Child:
+        """Return a fresh child in its place, not yet ready; `child` itself while closing."""
         child.end()
         if self._closed:
             return child
         fresh = _Child(self._settings)
         self._children[self._children.index(child)] = fresh
-        with suppress(HostMemoryFull):  # found dead, and replaced again, at its next turn
-            fresh.wait_ready()
         return fresh

@@ -1,5 +1,6 @@
 """The worker over a real store, with plans and runs that do as each test says."""
 
+import errno
 import hashlib
 import threading
 import time as clock
@@ -22,6 +23,7 @@ from viscera.errors import (
     StoreUnavailable,
     UnevenSpacing,
 )
+from viscera.jobs import work
 from viscera.jobs.store import SqlJobStore
 from viscera.jobs.worker import Report, WorkerLoop
 
@@ -151,6 +153,50 @@ def test_a_transient_fault_comes_back_and_goes_well(
     with working(store, settings, run):
         job = ended(store, JobState.DONE, JobState.FAILED)
     assert (job.state, job.attempts) == (JobState.DONE, 3)
+
+
+def test_a_full_disk_costs_no_attempt_however_long_it_is_full(
+    store: SqlJobStore, settings: JobSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "_POSTPONED_S", 0.02)
+    times = []
+
+    def run(job: Job, paths: tuple[Path, ...], folder: Path, report: Report) -> Outcome:
+        times.append(job.attempts)
+        if len(times) <= 2 * settings.max_attempts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return run_well(job, paths, folder, report)
+
+    send(store)
+    with working(store, settings, run):
+        job = ended(store, JobState.DONE, JobState.FAILED, JobState.REFUSED)
+    assert (job.state, job.attempts) == (JobState.DONE, 1)
+    assert set(times) == {1}
+    said = [event.message for event in store.events(job.id)]
+    assert any("StorageUnavailable" in message and "ENOSPC" in message for message in said)
+
+
+def test_a_missing_file_is_no_fault_of_the_disk(store: SqlJobStore, settings: JobSettings) -> None:
+    def run(job: Job, paths: tuple[Path, ...], folder: Path, report: Report) -> Outcome:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+
+    send(store)
+    with working(store, settings, run):
+        job = ended(store, JobState.FAILED)
+    assert (job.attempts, job.error_reason) == (3, "FileNotFoundError")
+
+
+def test_no_job_is_begun_without_room_for_its_result(
+    store: SqlJobStore, settings: JobSettings
+) -> None:
+    send(store)
+    full = settings.model_copy(update={"reserve_mb": 10**9})
+    with working(store, full):
+        job = ended(store, JobState.QUEUED)
+        clock.sleep(0.3)
+        assert store.get_job(job.id).attempts == 0
+    with working(store, settings):
+        assert ended(store, JobState.DONE).attempts == 1
 
 
 def test_a_bug_is_tried_again_and_stopped_and_its_words_are_not_shown(

@@ -1,5 +1,6 @@
 """Children that hang, die, grow or are orphaned cost one job, never the role."""
 
+import errno
 import os
 import resource
 import signal
@@ -16,8 +17,10 @@ from volume_builders import image, save, stack_of
 
 from viscera.config import DecodeSettings
 from viscera.domain.sources import Stack
-from viscera.errors import HostMemoryFull, UndecodablePixels
-from viscera.volume import DecodePool, load_volume
+from viscera.errors import HostMemoryFull, StorageUnavailable, UndecodablePixels
+from viscera.volume import DecodePool, child, load_volume
+from viscera.volume import pool as pool_module
+from viscera.volume.work import DecodedSlice, FrameWork
 
 STORED = np.arange(64, dtype=np.int16).reshape(8, 8)
 
@@ -60,17 +63,53 @@ def test_hung_child_fails_its_job_and_is_replaced(lone: DecodePool, stack: Stack
     assert works(lone, stack)
 
 
-def test_child_that_dies_at_work_fails_its_job_and_is_replaced(
+def test_child_that_is_killed_at_work_is_replaced_and_its_work_done(
     lone: DecodePool, stack: Stack
 ) -> None:
     (victim,) = lone.pids
     os.kill(victim, signal.SIGSTOP)
     killer = threading.Timer(0.3, os.kill, (victim, signal.SIGKILL))
     killer.start()
-    with pytest.raises(UndecodablePixels, match=r"1\.2\.3\.1.*crashed"):
-        load_volume(stack, lone)
-    killer.join()
     assert works(lone, stack)
+    killer.join()
+    assert lone.pids != (victim,)
+
+
+def test_work_that_kills_two_children_is_refused(
+    lone: DecodePool, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def ask(one: pool_module._Child, work: object, fds: object) -> tuple[DecodedSlice, ...]:
+        asked.append(one.pid)
+        os.kill(one.pid, signal.SIGKILL)
+        raise pool_module._ChildLost("it crashed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pool_module._Child, "ask", ask)
+        with pytest.raises(UndecodablePixels, match=r"1\.2\.3\.1.*crashed"):
+            load_volume(stack, lone)
+    assert len(set(asked)) == len(asked) == 2
+    assert works(lone, stack)
+
+
+def test_a_file_system_that_is_away_is_not_the_instances_fault(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    work = FrameWork(
+        path=str(stack.frames[0].path),
+        sop_uid="1.2.3.1",
+        modality="CT",
+        rows=8,
+        columns=8,
+        frames=((1, 0),),
+    )
+    monkeypatch.setattr(Path, "open", away)
+    with pytest.raises(StorageUnavailable, match="ESTALE"):
+        child.decode(work, ())
 
 
 def test_child_that_died_idle_costs_nothing(lone: DecodePool, stack: Stack) -> None:
