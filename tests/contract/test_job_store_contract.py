@@ -736,9 +736,12 @@ def test_only_the_latest_request_can_fail_and_then_all_are_forgotten(
 ) -> None:
     submit(store, time, "k")
     finish(store)
-    for number in range(2):
-        claim, _ = _must(store.claim_delivery("d"))
-        store.stored(claim, f"2.25.{number}", time.wall)
+    claim, _ = _must(store.claim_delivery("d"))
+    store.stored(claim, "2.25.0", time.wall)
+    report, _ = _must(store.claim_delivery("d"))
+    store.delivered(report)
+    claim, _ = _must(store.claim_delivery("d"))
+    store.stored(claim, "2.25.1", time.wall)
     assert _must(store.asked_by("2.25.0")) == _must(store.asked_by("2.25.1"))
     assert not store.not_committed("2.25.0", time.wall, "x")
     assert store.not_committed("2.25.1", time.wall + timedelta(seconds=5), "NotCommitted: x")
@@ -750,6 +753,25 @@ def test_only_the_latest_request_can_fail_and_then_all_are_forgotten(
     assert not store.not_committed("2.25.9", time.wall, "never asked")
 
 
+def test_what_was_never_sent_goes_before_what_is_asked_about_again(
+    store: SqlJobStore, time: Time
+) -> None:
+    submit(store, time, "old", series="1.2.1")
+    finish(store)
+    claim, old = _must(store.claim_delivery("d"))
+    store.stored(claim, "2.25.1", time.wall + timedelta(seconds=60))
+    report, _ = _must(store.claim_delivery("d"))
+    store.delivered(report)
+    submit(store, time, "new", series="1.2.2")
+    finish(store)
+    time.pass_by(61)
+    _, first = _must(store.claim_delivery("d"))
+    _, second = _must(store.claim_delivery("d"))
+    assert first.job_id != old.job_id
+    assert (second.id, second.state) == (old.id, DeliveryState.SENT)
+    assert store.waiting_by_destination() == {"pacs": 3}
+
+
 def test_a_request_that_failed_is_made_again_without_sending(
     store: SqlJobStore, time: Time
 ) -> None:
@@ -758,6 +780,8 @@ def test_a_request_that_failed_is_made_again_without_sending(
     claim, _ = _must(store.claim_delivery("d"))
     store.stored(claim, "2.25.1", time.wall + timedelta(seconds=600))
     store.not_asked("2.25.1", time.wall + timedelta(seconds=5), "PeerUnreachable: x")
+    report, _ = _must(store.claim_delivery("d"))
+    store.delivered(report)
     time.pass_by(6)
     claim, delivery = _must(store.claim_delivery("d"))
     assert (delivery.state, delivery.requests) == (DeliveryState.SENT, 0)
@@ -765,8 +789,8 @@ def test_a_request_that_failed_is_made_again_without_sending(
     time.pass_by(31)
     claim, delivery = _must(store.claim_delivery("e"))
     assert (delivery.state, delivery.attempts) == (DeliveryState.SENT, 3)
-    # Commitment is wanted no more.
-    assert store.delivered(claim) is None
+    # Commitment is wanted no more, and this was the last of them.
+    assert store.delivered(claim) is not None
 
 
 def test_a_barred_result_waits_for_somebody_to_ask_again(store: SqlJobStore, time: Time) -> None:

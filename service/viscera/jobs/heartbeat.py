@@ -48,7 +48,7 @@ class Heartbeat:
     url
         Of the job store. Goes through the pipe: a command line is for all to see.
     lease_s
-        Length of a lease; the child extends each at a third of it.
+        Length of a lease; the child extends each at a third of it, or sooner.
     stall_s
         Silence after which the child ends this process.
     """
@@ -57,6 +57,7 @@ class Heartbeat:
         self._hello = {"url": url, "lease_s": lease_s, "stall_s": stall_s, "worker": os.getpid()}
         self._pause_s = min(_ALIVE_PAUSE_S, stall_s / 10)
         self._held: dict[str, Held] = {}
+        self._begun: dict[str, Held] = {}
         self._told_s: dict[str, float] = {}
         self._lock = threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
@@ -74,6 +75,20 @@ class Heartbeat:
                 del self._held[claim.id]
                 self._told_s.pop(claim.id, None)
                 self._tell("drop", table, claim)
+
+    @contextmanager
+    def watching(self, what: str) -> Iterator[None]:
+        """Have this process ended if the block takes longer than `stall_s`; there is no lease."""
+        begun: Held = ("jobs", Claim(what, "", 0))
+        with self._lock:
+            self._begun[what] = begun
+            self._tell("alive", *begun)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._begun[what]
+                self._tell("drop", *begun)
 
     def alive(self, claim: Claim) -> None:
         """Say that the claim's work goes on; start the child if it is not there."""
@@ -114,8 +129,9 @@ class Heartbeat:
         )
         try:
             self._send(self._hello)
-            for table, claim in self._held.values():
-                self._send({"what": "keep", "table": table, "claim": _fields(claim)})
+            for what, told in (("keep", self._held), ("alive", self._begun)):
+                for table, claim in told.values():
+                    self._send({"what": what, "table": table, "claim": _fields(claim)})
         except OSError:
             # Ended at once; the next call tries again, and reports extend the lease meanwhile.
             _log.error("heartbeat_ended")
@@ -201,17 +217,19 @@ def _serve(pipe: Pipe) -> None:
     lease_s = float(hello["lease_s"])
     database, time = Database(hello["url"]), Timekeeper(partial(datetime.now, UTC))
     held: dict[str, Held] = {}
-    watch = Watch(float(hello["stall_s"]), partial(end_worker, hello["worker"]))
+    watch = Watch(float(hello["stall_s"]))
+    pause_s = min(lease_s / 3, watch.pause_s)
     due_s = monotonic()  # one that is started again may be late already
     while True:
         line = pipe.line(max(0.0, due_s - monotonic()))
         if line is not None:
             obey(held, watch, line)
-        else:  # all was read: what waited while the store did counts first
-            watch.look()
+        elif watch.stalled():  # all was read: what waited while the store did counts first
+            held.clear()  # also of a worker that not even the kernel can end
+            end_worker(hello["worker"])
         if monotonic() >= due_s:
             beat(database, held, time, lease_s)
-            due_s = monotonic() + lease_s / 3
+            due_s = monotonic() + pause_s
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ class Deliveries(Part):
     def claim_delivery(
         self, owner: str, destinations: Sequence[str] = ()
     ) -> tuple[Claim, Delivery] | None:
-        """Lease one delivery whose time has come, oldest first, SEG before SR of one job.
+        """Lease one delivery whose time has come: unsent first, then oldest, SEG before SR.
 
         Its state is then SENDING, or SENT where the destination has it and only the commitment
         is missing.
@@ -57,7 +57,8 @@ class Deliveries(Part):
             first = (
                 select(c.id)
                 .where(self._due_delivery(connection, destinations))
-                .order_by(c.seq)
+                # What is there and only waits to be asked about again holds up nothing new.
+                .order_by(c.state.in_(_STORED), c.seq)
                 .limit(1)
             )
             row = connection.execute(
@@ -75,6 +76,14 @@ class Deliveries(Part):
             if row is None:
                 return None
             return Claim(row.id, row.owner, row.fence), delivery_of(connection, row)
+
+    def waiting_by_destination(self) -> dict[str, int]:
+        """How many deliveries are under way, by destination."""
+        c = _table.c
+        query = select(c.destination, func.count()).where(c.state.in_(UNDER_WAY))
+        with self._db.read() as connection:
+            rows = connection.execute(query.group_by(c.destination)).all()
+        return {destination: number for destination, number in rows}
 
     def heartbeat_delivery(self, claim: Claim) -> None:
         """Extend the lease. Raises `LeaseLost`."""

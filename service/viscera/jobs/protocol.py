@@ -138,10 +138,13 @@ class DeliveryStore(Protocol):
     def claim_delivery(
         self, owner: str, destinations: Sequence[str] = ()
     ) -> tuple[Claim, Delivery] | None:
-        """Lease one delivery whose time has come, oldest first, SEG before SR of one job.
+        """Lease one delivery whose time has come: unsent first, then oldest, SEG before SR.
 
         `destinations`: only these; empty: any.
         """
+
+    def waiting_by_destination(self) -> dict[str, int]:
+        """How many deliveries are under way, by destination."""
 
     def heartbeat_delivery(self, claim: Claim) -> None:
         """Extend the lease. Raises `LeaseLost`."""

@@ -36,16 +36,20 @@ class Watch:
     Parameters
     ----------
     stall_s
-        Silence, by a clock that stands still while the machine is suspended, after which the worker
-        is ended.
-    end
-        Ends it.
+        Silence after which the worker counts as hanging.
+    clock
+        Stands still while the machine is suspended.
     """
 
     stall_s: float
-    end: Callable[[], None]
     clock: Callable[[], float] = monotonic
     _heard_s: dict[str, float] = field(default_factory=dict)
+    _looked_s: float = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """Longest time between two looks."""
+        return self.stall_s / 4
 
     def hear(self, claim_id: str) -> None:
         """Note that the claim was taken, or that its work goes on."""
@@ -55,14 +59,18 @@ class Watch:
         """Note that it was given back or lost."""
         self._heard_s.pop(claim_id, None)
 
-    def look(self) -> None:
-        """End the worker if a claim's work has been silent for too long."""
+    def stalled(self) -> bool:
+        """Whether a claim's work has been silent for too long."""
+        now_s = self.clock()
+        held_up = now_s - self._looked_s > 2 * self.pause_s
+        self._looked_s = now_s
+        if held_up:  # perhaps with the worker: a container was paused, or the store was away
+            self._heard_s = dict.fromkeys(self._heard_s, now_s)
         for claim_id, heard_s in self._heard_s.items():
-            silent_s = self.clock() - heard_s
-            if silent_s > self.stall_s:
-                _log.error("worker_stalled", claim_id=claim_id, silent_s=round(silent_s))
-                self.end()
-                return
+            if now_s - heard_s > self.stall_s:
+                _log.error("worker_stalled", claim_id=claim_id, silent_s=round(now_s - heard_s))
+                return True
+        return False
 
 
 def end_worker(pid: int) -> None:

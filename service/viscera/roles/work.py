@@ -15,6 +15,7 @@ from viscera.domain.results import ResultKind
 from viscera.domain.sources import Submission
 from viscera.encode import Predecessor, read_predecessor
 from viscera.errors import DeviceLost, StoreUnavailable
+from viscera.jobs.heartbeat import Heartbeat
 from viscera.jobs.retention import sweep
 from viscera.jobs.stalled import show_stacks_when_asked
 from viscera.jobs.store import SqlJobStore
@@ -40,7 +41,8 @@ def run(face: Face, stop: threading.Event) -> None:
         face.shown(metrics) as announce,
         closing(Pipeline(settings, metrics)) as pipeline,
     ):
-        pipeline.serve(settings.models.default)
+        with closing(_watcher(settings)) as watcher, watcher.watching("the start of an engine"):
+            pipeline.serve(settings.models.default)
         migrate_until_done(store, stop)
         lost: list[DeviceLost] = []
         loop = WorkerLoop(
@@ -56,6 +58,12 @@ def run(face: Face, stop: threading.Event) -> None:
         loop.run(stop)
         if lost:
             raise lost[0]
+
+
+def _watcher(settings: Settings) -> Heartbeat:
+    """Return what ends this process if its GPU hangs before there is a job."""
+    jobs = settings.jobs
+    return Heartbeat(jobs.url.get_secret_value(), jobs.lease_s, jobs.stall_s)
 
 
 def ending_with_the_device(run: RunIt, stop: threading.Event, lost: list[DeviceLost]) -> RunIt:

@@ -14,44 +14,53 @@ from viscera.jobs.stalled import Watch
 from viscera.jobs.store import SqlJobStore
 
 
-class Ended:
-    """Counts how often a worker was ended, by a clock that the test turns."""
+class Worker:
+    """A watch over claims, looked at every second of a clock that the test turns."""
 
     def __init__(self, stall_s: float) -> None:
-        self.now_s, self.times = 100.0, 0
-        self.watch = Watch(stall_s, self.end, clock=lambda: self.now_s)
+        self.now_s = 100.0
+        self.watch = Watch(stall_s, clock=lambda: self.now_s)
+        self.watch.stalled()
 
-    def end(self) -> None:
-        self.times += 1
+    def stalls_within(self, seconds: int) -> bool:
+        for _ in range(seconds):
+            self.now_s += 1
+            if self.watch.stalled():
+                return True
+        return False
 
-    def after(self, seconds: float) -> int:
-        self.now_s += seconds
-        self.watch.look()
-        return self.times
 
-
-def test_silence_ends_the_worker_and_progress_does_not() -> None:
-    ended = Ended(stall_s=10)
-    ended.watch.hear("job")
+def test_silence_is_a_stall_and_progress_is_none() -> None:
+    worker = Worker(stall_s=10)
+    worker.watch.hear("job")
     for _ in range(5):
-        assert ended.after(9) == 0
-        ended.watch.hear("job")
-    assert ended.after(11) == 1
+        assert not worker.stalls_within(9)
+        worker.watch.hear("job")
+    assert worker.stalls_within(11)
 
 
 def test_one_silent_claim_is_enough_and_a_settled_one_is_not_missed() -> None:
-    ended = Ended(stall_s=10)
+    worker = Worker(stall_s=10)
     for claim in ("job", "submission"):
-        ended.watch.hear(claim)
-    ended.watch.forget("job")
-    ended.now_s += 9
-    ended.watch.hear("submission")
-    assert ended.after(9) == 0
-    assert ended.after(2) == 1
+        worker.watch.hear(claim)
+    worker.watch.forget("job")
+    assert not worker.stalls_within(9)
+    worker.watch.hear("submission")
+    assert not worker.stalls_within(9)
+    assert worker.stalls_within(2)
 
 
 def test_without_claims_nobody_is_silent() -> None:
-    assert Ended(stall_s=10).after(1e6) == 0
+    assert not Worker(stall_s=10).stalls_within(1000)
+
+
+def test_a_pause_of_all_processes_is_no_stall() -> None:
+    worker = Worker(stall_s=10)
+    worker.watch.hear("job")
+    worker.now_s += 3600  # as a container that was frozen sees it
+    assert not worker.watch.stalled()
+    assert not worker.stalls_within(9)
+    assert worker.stalls_within(2)
 
 
 # `PyDLL` keeps Python's lock, as a driver's binding may: no thread of the worker can help.
@@ -68,6 +77,9 @@ def hang_in_the_driver():
     while True:  # a signal ends one sleep
         ctypes.PyDLL(None).sleep(600)
 
+if busy_s == "start":
+    with heartbeat.watching("the start of an engine"):
+        hang_in_the_driver()
 with heartbeat.keep("jobs", claim):
     end_s = time.monotonic() + float(busy_s)
     while time.monotonic() < end_s:
@@ -121,3 +133,11 @@ def test_a_worker_that_hangs_shows_where_and_its_job_is_anothers(
     while store.claim_job("heir") is None:
         assert clock.monotonic() < deadline_s
         clock.sleep(0.1)
+
+
+def test_a_worker_that_hangs_before_its_first_job_is_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _WORKER, f"sqlite:///{tmp_path}/viscera.db", "", "", "0"]
+    with subprocess.Popen([*command, "start"], stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        assert worker.wait(30) == -9
+        assert "hang_in_the_driver" in worker.stderr.read()
