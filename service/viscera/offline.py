@@ -18,7 +18,13 @@ from viscera.domain.jobs import Outcome, Plan
 from viscera.domain.models import Grade
 from viscera.domain.sources import Origin, Submission, SubmissionState
 from viscera.encode import ResultContext
-from viscera.errors import InvalidRequest, InvalidSettings, ServiceError
+from viscera.errors import (
+    InvalidRequest,
+    InvalidSettings,
+    RejectedInstance,
+    ServiceError,
+    UnusableSeries,
+)
 from viscera.jobs.database import Database
 from viscera.labelling import Report
 from viscera.metrics import Metrics
@@ -173,15 +179,23 @@ def _segment_dicom(
     for uid, _, plan in planned:
         _tell(uid, plan)
     total = sum(len(plan.jobs) for _, _, plan in planned)
+    refused = 0
     for uid, paths, plan in planned:
         for number, job in enumerate(plan.jobs):
             folder = out if total == 1 else out / (f"{uid}-{number}" if number else uid)
             folder.mkdir(parents=True, exist_ok=True)
-            with progress_bar(uid) as report:
-                row = job_without_store(job, uid, datetime.now(UTC))
-                outcome = pipeline.run(row, paths, folder, report)
+            try:
+                with progress_bar(uid) as report:
+                    row = job_without_store(job, uid, datetime.now(UTC))
+                    outcome = pipeline.run(row, paths, folder, report)
+            except (UnusableSeries, RejectedInstance) as error:
+                if total == 1:
+                    raise
+                refused += 1  # the next series may be in order
+                tqdm.write(f"{uid}: {error.reason}: {error}")
+                continue
             _tell_outcome(outcome, folder)
-    return 0 if total else 1
+    return 0 if total and not refused else 1
 
 
 def _segment_channels(

@@ -119,17 +119,26 @@ def _descending() -> Files:
     return Files(datasets=[enhanced(planes)], scanned=(scanned(s, hu),))
 
 
-def _echoes() -> Files:
-    """Return two echoes of each slice in turn, in one object."""
+def _in_turn(macro: str, items: tuple[Dataset, Dataset], *, mr: bool) -> Files:
+    """Return two images of each slice in turn, in one object; `macro` tells them apart."""
     planes, truth = [], []
-    for n in range(2):
+    for n, item in enumerate(items):
         hu = values(seed=n)
         s = slices(hu)
-        echo = Items([_item(EffectiveEchoTime=2.3 * (n + 1))])
-        planes.append([(s.stored[k], s.position(k), {"MREchoSequence": echo}) for k in range(10)])
+        own = {macro: Items([item])}
+        planes.append([(s.stored[k], s.position(k), own) for k in range(10)])
         truth.append(scanned(s, hu))
     mixed = [plane for pair in zip(*planes, strict=True) for plane in pair]
-    return Files(datasets=[enhanced(mixed, mr=True)], scanned=tuple(truth))
+    return Files(datasets=[enhanced(mixed, mr=mr)], scanned=tuple(truth))
+
+
+def _echoes() -> Files:
+    items = (_item(EffectiveEchoTime=2.3), _item(EffectiveEchoTime=4.6))
+    return _in_turn("MREchoSequence", items, mr=True)
+
+
+def _voltages() -> Files:
+    return _in_turn("CTXRayDetailsSequence", (_item(KVP=80), _item(KVP=140)), mr=False)
 
 
 def _missing() -> Files:
@@ -164,6 +173,7 @@ CASES = (
     _case("one volume as two Legacy Converted objects", _in_two_objects),
     _case("Enhanced CT, frames from the head down", _descending),
     _case("Enhanced MR, two echoes frame by frame", _echoes),
+    _case("Enhanced CT, two tube voltages frame by frame", _voltages),
     _case(
         "Enhanced CT with a frame missing",
         _missing,

@@ -130,6 +130,13 @@ CASES = (
         usable=False,
         names=("UndecodablePixels", "has no HU"),
     ),
+    _case("a CT with RescaleType US, as old scanners write", lambda: _changed(RescaleType="US")),
+    _case(
+        "a CT whose numbers are electron densities (RescaleType EDW)",
+        lambda: _changed(RescaleType="EDW"),
+        usable=False,
+        names=("UndecodablePixels", "EDW"),
+    ),
     _case("one file cut off by 4 % of its pixels", lambda: _cut(19)),
     _case(
         "one file cut off by half",

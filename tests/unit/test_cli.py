@@ -358,6 +358,30 @@ def test_segment_with_a_model_that_is_not_there(capsys, tmp_path: Path) -> None:
     assert capsys.readouterr().out.startswith(told)
 
 
+def test_a_series_that_fails_keeps_no_other_from_being_segmented(tmp_path: Path) -> None:
+    write_band_package(tmp_path / "model_repo")
+    uids = ("1.2.1", "1.2.2", "1.2.3")
+    for uid in uids:
+        slices = Slices(stored=np.full((12, 48, 48), 1064, np.int16), series_uid=uid)
+        paths = write_series(slices, tmp_path / "series" / uid)
+        if uid == "1.2.1":
+            paths[3].write_bytes(paths[3].read_bytes()[:-3000])
+    command = [*(sys.executable, "-m", "viscera", "segment", "series"), "--out", "out"]
+    cache = {"VISCERA_ENGINE__NUMBA_CACHE": str(ROOT / ".cache" / "numba")}
+    done = subprocess.run(
+        [*command, "--model", "band"],
+        cwd=tmp_path,
+        env=os.environ | cache,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "1.2.1: UndecodablePixels: " in done.stdout
+    made = {path.parent.name for path in (tmp_path / "out").glob("*/segmentation.dcm")}
+    assert made == {"1.2.2", "1.2.3"}
+
+
 def test_an_out_folder_that_is_a_file(fails, monkeypatch: pytest.MonkeyPatch) -> None:
     write("taken", "")
     # Making the body takes seconds, and writing it is what fails.

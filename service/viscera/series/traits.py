@@ -46,7 +46,7 @@ TRAITS: tuple[Trait, ...] = (
         ),
     ),
     Trait("kernel", (("CTReconstructionSequence", "ConvolutionKernel"), ("", "ConvolutionKernel"))),
-    Trait("tube voltage", (("", "KVP"),)),
+    Trait("tube voltage", (("CTXRayDetailsSequence", "KVP"), ("", "KVP"))),
     Trait("stack", (("FrameContentSequence", "StackID"),)),
     Trait("multi-frame object", ()),  # its SOP Instance UID: headers.py fills it in
     Trait(

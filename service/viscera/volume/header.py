@@ -19,6 +19,10 @@ from viscera.volume.work import FrameWork
 _MAX_RESCALE = 1e9
 """Far beyond any scanner's, and float32 holds every product with a 16-bit value."""
 
+_NOT_HU = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
+"""Rescale types of CT (PS3.3 C.11.1.1.2) that dual-energy and perfusion maps have. Old scanners
+write US, unspecified, for HU."""
+
 _TAGS = [
     "SOPInstanceUID",
     "SamplesPerPixel",
@@ -34,6 +38,7 @@ _TAGS = [
     "PixelPaddingRangeLimit",
     "RescaleIntercept",
     "RescaleSlope",
+    "RescaleType",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
@@ -78,11 +83,16 @@ class PixelHeader:
         Raises
         ------
         UndecodablePixels
-            If a CT has no rescale: without one its numbers are not HU, and a guess would
-            shift every organ by 1024 unseen. MR without one is as stored (PS3.3 C.8.3.1
-            does not ask for it).
+            If a CT has no rescale, or one to other numbers than HU: a guess would shift every
+            organ by 1024 unseen. MR without one is as stored (PS3.3 C.8.3.1 does not ask for it).
         """
         source = _pixel_value_transformation(self.ds, frame)
+        unit = str(source.get("RescaleType") or "").strip().upper()
+        if work.modality == "CT" and unit in _NOT_HU:
+            raise UndecodablePixels(
+                f"instance {work.sop_uid}: its numbers are {unit}, not HU; send the ordinary "
+                "reconstruction"
+            )
         slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
         if slope is None or intercept is None:
             if work.modality == "CT":
