@@ -16,6 +16,8 @@ from sqlalchemy import ColumnElement, FromClause, Row, and_, or_
 
 from viscera.jobs.protocol import Clock
 
+_LONGEST_WAIT_S = 3 * 86400.0
+
 Steady = Callable[[], float]
 """Returns seconds that never go back; a test's fake derives them from its fake clock."""
 
@@ -95,10 +97,12 @@ def values(name: str, moment: Moment | None) -> dict[str, object]:
 def passed(table: FromClause, name: str, now: Moment) -> ColumnElement[bool]:
     """Whether a wait is over by either clock; NULL never is.
 
-    Either: a wall clock set back must not prolong a pause, and one set forward may end it.
+    Either: a wall clock set back must not prolong a pause, and one set forward may end it. What an
+    earlier boot wrote further ahead than anything waits was written by a clock that was wrong.
     """
     at, boot, uptime_s = (table.c[f"{name}_{part}"] for part in ("at", "boot", "uptime_s"))
-    return or_(at <= now.at, and_(boot == now.boot, uptime_s <= now.uptime_s))
+    absurd = and_(boot != now.boot, at > now.plus(_LONGEST_WAIT_S).at)
+    return or_(at <= now.at, and_(boot == now.boot, uptime_s <= now.uptime_s), absurd)
 
 
 def absent_or_passed(table: FromClause, name: str, now: Moment) -> ColumnElement[bool]:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +24,11 @@ _STRANGER_S = 86400.0
 class SpoolFiles(Protocol):
     """What the sweep needs of the spool."""
 
-    def remove(self, paths: Sequence[str | Path]) -> None:
-        """Remove instances by their paths relative to the spool's root."""
+    def remove(self, paths: Sequence[str | Path], before: datetime | None = None) -> bool:
+        """Remove instances by their paths relative to the spool's root.
+
+        None of them, and False, if one came again since `before`.
+        """
 
     def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
         """Give what lies at `paths`, as far as anything does."""
@@ -75,12 +79,17 @@ def sweep(
 
 def _sweep_spool(store: RetentionStore, spool: SpoolFiles, keep_days: float) -> int:
     expired = store.expired_submissions(keep_days)
+    before = datetime.now(UTC) - timedelta(days=keep_days)
+    removed = 0
     for submission_id, paths in expired:
-        spool.remove(paths)
+        # A series that a PACS sends again is whole or gone, or what comes next makes half of one.
+        if not spool.remove(paths, before):
+            continue
+        removed += 1
         store.forget_instances(submission_id)
         # What was sent again between the two found its old row, and was not recorded.
         store.record_arrivals(tuple(spool.arrivals(paths)))
-    return len(expired)
+    return removed
 
 
 def _sweep_results(store: RetentionStore, root: Path, keep_days: float) -> int:

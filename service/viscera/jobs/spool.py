@@ -35,6 +35,8 @@ _CLOSED = "closed"
 _CHUNK = 1 << 20
 _KNOWN_FOLDERS = 4096
 _TRIES = 3
+_OLD_NS = 3600 * 10**9
+"""A repeat that comes so much later is a reason to keep the instance longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +132,11 @@ class Spool:
             arrived_at=self._clock(),
         )
         with durable.full_disk_named():
-            new = not target.exists() and self._put_new(target, arrival, buffers)
-            if not new:
-                self._require_same_bytes(target, arrival)
-        return Stored(arrival=arrival, repeated=not new)
+            while True:
+                new = not target.exists() and self._put_new(target, arrival, buffers)
+                if new or self._is_repeat(target, arrival):
+                    return Stored(arrival=arrival, repeated=not new)
+                # Retention took it a moment ago.
 
     def open_upload(self, upload: str, principal: str, model: str, channels: Channels = ()) -> None:
         """Remember whose upload this is and what it asks for. Again is nothing."""
@@ -222,15 +225,30 @@ class Spool:
             raise InvalidRequest(f"{arrival_path} is not in the spool")
         return path
 
-    def remove(self, paths: Sequence[str | Path]) -> None:
-        """Remove instances, and the folders that are empty then."""
+    def remove(self, paths: Sequence[str | Path], before: datetime | None = None) -> bool:
+        """Remove instances, and the folders that are empty then.
+
+        Parameters
+        ----------
+        before
+            Remove none if one of them came, or came again, since then.
+
+        Returns
+        -------
+        bool
+            Whether they were removed.
+        """
+        files = [self.path(relative) for relative in paths]
+        since_ns = _to_ns(before) if before else 0
+        if before and any(_came_ns(file) >= since_ns for file in files):
+            return False
         folders = set()
-        for relative in paths:
-            path = self.path(relative)
+        for path in files:
             path.unlink(missing_ok=True)
             folders.add(path.parent)
         for folder in folders:
             self._remove_if_empty(folder)
+        return True
 
     def _put_new(self, target: Path, arrival: Arrival, buffers: Sequence[memoryview]) -> bool:
         self._require_room(arrival.size_bytes)
@@ -263,18 +281,26 @@ class Spool:
                 "on the spool's disk; free space or lower spool.reserve_mb, then send again"
             )
 
-    def _require_same_bytes(self, target: Path, arrival: Arrival) -> None:
-        with target.open("rb") as file:
+    def _is_repeat(self, target: Path, arrival: Arrival) -> bool:
+        """Whether the same bytes are there to stay; other ones are a conflict."""
+        try:
+            file = target.open("rb")
+        except FileNotFoundError:
+            return False
+        with file:
             header = read_header(lambda size: os.pread(file.fileno(), size, 0))
             file.seek(header.data_offset)
             known = hashlib.file_digest(file, "sha256").hexdigest()
-        if known != arrival.sha256:
-            raise ConflictingInstance(
-                f"SOP instance {arrival.sop_uid} is here with other bytes; one UID means one "
-                "object (DICOM PS3.3 C.12.1)"
-            )
+            if known != arrival.sha256:
+                raise ConflictingInstance(
+                    f"SOP instance {arrival.sop_uid} is here with other bytes; one UID means one "
+                    "object (DICOM PS3.3 C.12.1)"
+                )
+            if not _renewed(target, file.fileno(), _to_ns(arrival.arrived_at)):
+                return False
         # The first writer may not have come to this yet, and we are about to say "stored".
         durable.sync_folder(target.parent)
+        return True
 
     def _place(self, origin: Origin, principal: str, upload: str, header: Header) -> PurePosixPath:
         file = f"{_hash(header.sop_uid)}.dcm"
@@ -397,6 +423,25 @@ def _digest_after(buffers: Sequence[memoryview], offset: int) -> str:
         digest.update(buffer[min(offset, len(buffer)) :])
         offset = max(0, offset - len(buffer))
     return digest.hexdigest()
+
+
+def _came_ns(file: Path) -> int:
+    """Return when it came, or came again; 0 where it is gone."""
+    try:
+        return file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _renewed(target: Path, fd: int, now_ns: int) -> bool:
+    """Keep an old file, open as `fd`, from retention; False where that took its name already."""
+    status = os.fstat(fd)
+    if now_ns - status.st_mtime_ns > _OLD_NS:
+        os.utime(fd, ns=(status.st_atime_ns, now_ns))
+    try:
+        return os.path.samestat(target.stat(), status)
+    except FileNotFoundError:
+        return False
 
 
 def _to_ns(moment: datetime) -> int:

@@ -1,15 +1,17 @@
 import subprocess
 import sys
 import time as clock
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from store_rows import Time
 from viscera.jobs.backoff import backoff_s
-from viscera.jobs.moments import Timekeeper, boottime_s
+from viscera.jobs.moments import Timekeeper, boottime_s, passed, values
 from viscera.jobs.owners import is_dead, this_process
 from viscera.jobs.schema import UtcDateTime
 
@@ -29,6 +31,37 @@ def test_a_moment_keeps_its_distance_whatever_the_wall_says(ahead_s: float, set_
     time.set_wall(set_s)
     assert moment.uptime_s - keeper.now().uptime_s == pytest.approx(ahead_s)
     assert keeper.past(moment.at).at <= keeper.now().at
+
+
+@pytest.mark.parametrize(
+    ("boot", "ahead_s", "over"),
+    [
+        ("this", 3600, False),
+        ("this", -1, True),
+        ("earlier", 3600, False),
+        ("earlier", -1, True),
+        ("earlier", 400 * 86400, True),  # by a clock that was a year ahead before the reboot
+    ],
+)
+def test_whether_a_wait_is_over(boot: str, ahead_s: float, over: bool) -> None:
+    columns = [
+        sa.Column("not_before_at", UtcDateTime()),
+        sa.Column("not_before_boot", sa.Text),
+        sa.Column("not_before_uptime_s", sa.Float),
+    ]
+    table = sa.Table("waits", sa.MetaData(), *columns)
+    time = Time()
+    now = Timekeeper(time.clock, time.steady).now()
+    written = now.plus(ahead_s)
+    if boot == "earlier":
+        written = replace(written, boot="another", uptime_s=5.0)
+    engine = sa.create_engine("sqlite://")
+    with engine.begin() as connection:
+        table.create(connection)
+        connection.execute(sa.insert(table).values(values("not_before", written)))
+        found = connection.execute(sa.select(table).where(passed(table, "not_before", now))).all()
+    engine.dispose()
+    assert bool(found) == over
 
 
 def test_naive_times_are_refused() -> None:

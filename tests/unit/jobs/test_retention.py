@@ -1,13 +1,16 @@
 import os
 import time as clock
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from store_rows import Time, arrival, finish, open_store, submit
-from viscera.domain.sources import Arrival
+from instances import as_file, ct_dataset
+from store_rows import QUIET_S, Time, arrival, finish, open_store, plan, submit
+from viscera.domain.sources import Arrival, Origin
 from viscera.jobs.retention import Swept, sweep
+from viscera.jobs.spool import Spool as RealSpool
 from viscera.jobs.store import SqlJobStore
 
 DAY_S = 86400
@@ -19,8 +22,9 @@ class Spool:
     def __init__(self) -> None:
         self.removed: list[str] = []
 
-    def remove(self, paths: Sequence[str | Path]) -> None:
+    def remove(self, paths: Sequence[str | Path], before: datetime | None = None) -> bool:
         self.removed += map(str, paths)
+        return True
 
     def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
         yield from ()
@@ -78,9 +82,10 @@ def test_what_is_sent_again_during_the_sweep_has_a_row(
     class Raced(Spool):
         """The peer sends one instance again between the files' end and the rows'."""
 
-        def remove(self, paths: Sequence[str | Path]) -> None:
-            super().remove(paths)
+        def remove(self, paths: Sequence[str | Path], before: datetime | None = None) -> bool:
+            super().remove(paths, before)
             store.record_arrivals([arrival(1, time.wall)])  # finds its old row
+            return True
 
         def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
             yield from (a for a in [arrival(1, time.wall)] if str(a.path) in paths)
@@ -134,7 +139,7 @@ def test_a_sweep_that_died_between_files_and_rows_is_finished_by_the_next(
     store: SqlJobStore, time: Time, tmp_path: Path
 ) -> None:
     class Dying(Spool):
-        def remove(self, paths: Sequence[str | Path]) -> None:
+        def remove(self, paths: Sequence[str | Path], before: datetime | None = None) -> bool:
             raise KeyboardInterrupt
 
     submit(store, time, "k")
@@ -145,3 +150,34 @@ def test_a_sweep_that_died_between_files_and_rows_is_finished_by_the_next(
     assert len(store.known_paths()) == 3
     assert swept(store, Spool(), tmp_path / "results").submissions == 1
     assert store.known_paths() == set()
+
+
+def test_a_series_that_is_sent_again_stays_whole(
+    store: SqlJobStore, time: Time, tmp_path: Path
+) -> None:
+    """Half of it is repeated, the sweep comes, the other half follows: nothing is ever missing."""
+    day_s = [0.0]
+    began = datetime.now(UTC) - timedelta(days=8)
+    spool = RealSpool(tmp_path, reserve_bytes=0, clock=lambda: began + timedelta(days=day_s[0]))
+    slices = [as_file(ct_dataset(sop_uid=f"1.2.{n}", z_mm=n)) for n in range(4)]
+
+    def send(numbers: Sequence[int]) -> list[bool]:
+        stored = [
+            spool.put(origin=Origin.DICOM, principal="pacs", part10=slices[n]) for n in numbers
+        ]
+        store.record_arrivals([one.arrival for one in stored])
+        return [one.repeated for one in stored]
+
+    assert send(range(4)) == [False] * 4
+    time.pass_by(QUIET_S + 1)
+    claimed = store.claim_submission("planner")
+    assert claimed is not None
+    store.settle_submission(claimed[0], (), [plan("k", 4)])
+    finish(store, ())
+    time.pass_by(8 * DAY_S)
+    day_s[0] = 8.0
+    assert send([0, 1]) == [True, True]
+    root = tmp_path / "results"
+    assert sweep(store, spool, root, keep_instances_days=7, keep_jobs_days=30).submissions == 0
+    assert send([2, 3]) == [True, True]
+    assert len(list(spool.root.rglob("*.dcm"))) == len(store.known_paths()) == 4

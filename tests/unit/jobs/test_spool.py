@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pydicom
@@ -323,3 +323,36 @@ def test_remove_takes_empty_folders_too(spool):
     assert not spool.path(gone.path).parent.exists()
     assert list(spool.uploads()) == []
     assert not put(spool, as_file(ct_dataset(series_uid="1.2.9"))).repeated
+
+
+def test_an_old_instance_that_is_sent_again_is_kept_and_a_young_one_is_as_it_was(spool, tmp_path):
+    now = [NOON]
+    spool = Spool(tmp_path / "aging", reserve_bytes=0, clock=lambda: now[0])
+    data = as_file(ct_dataset(sop_uid="1.2.3"))
+    path = put(spool, data).arrival.path
+    for later, came in (
+        (timedelta(minutes=5), NOON),
+        (timedelta(days=8), NOON + timedelta(days=8)),
+    ):
+        now[0] = NOON + later
+        assert put(spool, data).repeated
+        assert spool.path(path).stat().st_mtime_ns == round(came.timestamp() * 1e6) * 1000
+    assert not spool.remove([path], before=NOON + timedelta(days=1))
+    assert spool.path(path).exists()
+    assert spool.remove([path], before=NOON + timedelta(days=9))
+    assert files(spool) == []
+
+
+def test_an_instance_that_retention_takes_while_it_is_compared_is_stored_anew(spool, monkeypatch):
+    data = as_file(ct_dataset(sop_uid="1.2.3"))
+    path = put(spool, data).arrival.path
+    whole = hashlib.file_digest
+
+    def raced(file, name):
+        digest = whole(file, name)
+        spool.remove([path])
+        return digest
+
+    monkeypatch.setattr(hashlib, "file_digest", raced)
+    assert not put(spool, data).repeated
+    assert spool.path(path).read_bytes() == data
