@@ -19,11 +19,18 @@ _MIN_RIM_SHARE = 0.01
 def border_planes(volume: Volume) -> Iterator[Plane | None]:
     """Yield for each slice the voxels at the edge of what was reconstructed; None: no edge.
 
-    Where the volume has a padding mask, that is padding and its neighbours in the plane.
-    Otherwise it is the inscribed circle, where the voxels show that there is one.
+    Where the volume has a padding mask, that is padding from the plane's edge inwards, and its
+    neighbours in the plane. Padding within the body is none: some scanners give its value to gas
+    and to flowing blood. Otherwise it is the inscribed circle, where the voxels show that there is
+    one.
     """
     if volume.padding is not None:
-        yield from (_widened(plane) if plane.any() else None for plane in volume.padding)
+        before, border = None, None
+        for plane in volume.padding:
+            if before is None or not np.array_equal(plane, before):  # mostly all are alike
+                outside = _from_edges(plane)
+                before, border = plane, _widened(outside) if outside.any() else None
+            yield border
         return
     circle = outside_of_circle(volume)
     yield from (circle for _ in range(volume.geometry.shape[0]))
@@ -60,6 +67,18 @@ def _squared_distance_from_centre(size: int) -> np.ndarray:
     axis = (np.arange(size) - (size - 1) / 2) ** 2
     squared: np.ndarray = axis[:, None] + axis[None, :]
     return squared
+
+
+def _from_edges(plane: Plane) -> Plane:
+    """Return what of `plane` goes on without a break to an edge, along its row or column."""
+    outside: Plane = np.zeros_like(plane)
+    if not plane.any():
+        return outside
+    for axis in (0, 1):
+        for way in (slice(None), slice(None, None, -1)):
+            seen = (way, slice(None)) if axis == 0 else (slice(None), way)
+            outside[seen] |= np.logical_and.accumulate(plane[seen], axis=axis)
+    return outside
 
 
 def _widened(plane: Plane) -> Plane:

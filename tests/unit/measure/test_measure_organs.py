@@ -95,12 +95,35 @@ def test_padding_truncates_its_neighbours_only():
     labels = np.zeros((5, 40, 40), dtype=np.uint8)
     labels[2, 10, 10], labels[2, 10, 20] = 6, 1
     padding = np.zeros(labels.shape, dtype=bool)
-    padding[2, 10, 11] = True
-    padding[3, 10, 20] = True  # over the spleen in the next slice, not beside it
+    padding[2, 10, :10] = True
+    padding[3, :, 20] = True  # over the spleen in the next slice, not beside it
     scan = volume(np.zeros(labels.shape, dtype=np.int16), padding=padding)
     found = by_name(measure(labels, scan, model()))
     assert found["liver"].truncated_by == ("reconstruction_circle",)
     assert found["spleen"].presence is Presence.FOUND
+
+
+def test_padding_within_the_body_is_no_edge():
+    """Gas or flowing blood that has the padding's value."""
+    labels = np.zeros((5, 40, 40), dtype=np.uint8)
+    labels[2, 10:14, 10:14] = 6
+    padding = np.zeros(labels.shape, dtype=bool)
+    padding[:, :4], padding[2, 12, 12], padding[2, 10, 14] = True, True, True
+    scan = volume(np.zeros(labels.shape, dtype=np.int16), padding=padding)
+    assert by_name(measure(labels, scan, model()))["liver"].presence is Presence.FOUND
+
+
+@pytest.mark.parametrize(
+    "edge", [(10, slice(9)), (10, slice(11, 40)), (slice(9), 10), (slice(11, 40), 10)]
+)
+def test_padding_from_any_edge_cuts_off(edge):
+    labels = np.zeros((5, 40, 40), dtype=np.uint8)
+    labels[2, 9:12, 9:12] = 6
+    padding = np.zeros(labels.shape, dtype=bool)
+    padding[(2, *edge)] = True
+    scan = volume(np.zeros(labels.shape, dtype=np.int16), padding=padding)
+    found = by_name(measure(labels, scan, model()))["liver"]
+    assert found.truncated_by == ("reconstruction_circle",)
 
 
 def circle_scan(cut: bool, even_air: bool) -> tuple[np.ndarray, np.ndarray]:
