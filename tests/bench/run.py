@@ -7,6 +7,7 @@ belong to this machine, and to what else it was doing.
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,7 +23,13 @@ BENCHES = (
     "bench_segment.py",
     "bench_nnunet.py",
 )
-
+GPU_ROWS = {
+    "gpu_amos_volume_to_labels": "s",
+    "gpu_cube_volume_to_labels": "s",
+    "gpu_peak_memory": "MiB",
+    "gpu_labels_as_on_cpu": "share",
+}
+"""What only `make bench-gpu` measures, in a file of its own."""
 
 COLUMNS = ("ours", "peer", "ratio")
 """null where a peer is not installed: its name then says how to have it."""
@@ -39,18 +46,25 @@ def main() -> int:
         found += [json.loads(line) for line in lines]
         if run.returncode:
             failed.append(bench)
+    found += list(_unmeasured())
     Path("bench.json").write_text(json.dumps(found, indent=1) + "\n")
     print(f"{'name':<22}{'ours':>10}{'peer':>10}{'ratio':>8}  unit, peer")
     for row in found:
         ours, peer, ratio = ("-" if row[key] is None else row[key] for key in COLUMNS)
         print(f"{row['name']:<22}{ours:>10}{peer:>10}{ratio:>8}  {row['unit']}, {row['peer_name']}")
-    try:
-        probe_gpu()
-    except DeviceUnavailable:
-        print("NOT MEASURED, no GPU here: all that make bench-gpu measures")
     for bench in failed:
         print(f"FAILED: {bench}", file=sys.stderr)
     return len(failed)
+
+
+def _unmeasured() -> Iterator[dict[str, str | None]]:
+    try:
+        probe_gpu()
+        why = "NOT MEASURED: make bench-gpu"
+    except DeviceUnavailable:
+        why = "NOT MEASURED: no GPU here; make bench-gpu where there is one"
+    for name, unit in GPU_ROWS.items():
+        yield {"name": name, **dict.fromkeys(COLUMNS), "unit": unit, "peer_name": why}
 
 
 if __name__ == "__main__":
