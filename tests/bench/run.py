@@ -48,10 +48,10 @@ def main() -> int:
             failed.append(bench)
     found += list(_unmeasured())
     Path("bench.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{'name':<22}{'ours':>10}{'peer':>10}{'ratio':>8}  unit, peer")
+    print(f"{'name':<27}{'ours':>10}{'peer':>10}{'ratio':>8}  unit, peer")
     for row in found:
         ours, peer, ratio = ("-" if row[key] is None else row[key] for key in COLUMNS)
-        print(f"{row['name']:<22}{ours:>10}{peer:>10}{ratio:>8}  {row['unit']}, {row['peer_name']}")
+        print(f"{row['name']:<27}{ours:>10}{peer:>10}{ratio:>8}  {row['unit']}, {row['peer_name']}")
     for bench in failed:
         print(f"FAILED: {bench}", file=sys.stderr)
     return len(failed)
