@@ -64,9 +64,9 @@ start, not a tool.
   level, instance norm, leaky ReLU; {size:.1f} MB of float32.
 - **Training data**: {pool} volumes of seed {seed}, out of {people} and of `viscera.phantom`:
   {kinds}.
-  Habitus 0.68 to 1.35, fat under the skin 0.15 to 2 times as thick, organs that
-  grow, shrink, move or are missing, four contrast phases, slices of 1 to 8 mm, cut fields of view,
-  tables, arms. A scan that ends in the liver gets a drawn dome. No mirroring.
+  Habitus 0.68 to 1.45, all fat down to a quarter, that under the skin 0.15 to 2 times as thick,
+  organs that grow, shrink, move or are missing, four contrast phases, slices of 1 to 8 mm, cut
+  fields of view, tables, arms. A scan that ends in the liver gets a drawn dome. No mirroring.
 - **Organs that no person taught**: {unlabelled}. Only phantoms show them; on
   patients expect nothing of them.
 - **Training**: {steps} steps of {batch} patches{after}; the rate followed the clock. By steps,

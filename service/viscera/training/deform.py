@@ -30,10 +30,14 @@ class Warp:
     """How much thicker the fat under the skin is."""
 
 
-def draw_warp(volume: LabelledVolume, rng: np.random.Generator, spacing_mm: float) -> Warp:
-    """Draw another body: how large, how fat, how turned, its organs elsewhere."""
-    habitus = np.exp(rng.uniform(math.log(0.68), math.log(1.35)))
-    scale = habitus * np.exp(rng.normal(0, 0.08, 3))
+def draw_warp(
+    volume: LabelledVolume,
+    rng: np.random.Generator,
+    spacing_mm: float,
+    habitus: tuple[float, float],
+) -> Warp:
+    """Draw another body: how large within `habitus`, how fat, how turned, its organs elsewhere."""
+    scale = np.exp(rng.uniform(*np.log(habitus))) * np.exp(rng.normal(0, 0.08, 3))
     if rng.random() < 0.3:
         scale[1] *= rng.uniform(0.78, 0.95)  # flat, as thin people lie
     scale = np.clip(scale, 0.6, 1.5)

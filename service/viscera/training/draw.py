@@ -1,4 +1,4 @@
-"""One training volume out of a labelled one: deform, recolour, scan. And the phantoms' way."""
+"""One training volume out of a labelled one: deform, vary, repaint, scan. And the phantoms' way."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -6,13 +6,18 @@ from enum import StrEnum
 import numpy as np
 
 from viscera.phantom import Scan, make_distractor, make_phantom
-from viscera.training import appearance, deform, dome, scanner
-from viscera.training.folder import VALUES
-from viscera.training.labelled import FAT, LabelledVolume
+from viscera.training import appearance, deform, dome, lean, scanner, variants
+from viscera.training.labelled import LabelledVolume
 from viscera.training.outline import Outline, outline_of
 from viscera.training.recipe import HELD_OUT_SEED, NORMALISATION, Recipe
 
 _DOME_MM = 75.0
+_LEANER_STEPS = (2, 4, 7)
+"""How lean the copies of a volume are: see `lean.leaner`."""
+_LEANER_OF = 10
+"""Of how many volumes there are such copies: where there are more people, some are lean."""
+_HABITUS, _LEAN_HABITUS = (0.68, 1.35), (0.8, 1.45)
+"""How large bodies are beside the labelled one; lean copies have lost girth before."""
 
 
 class Kind(StrEnum):
@@ -48,39 +53,46 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """A labelled volume, ready to be deformed."""
+
+    volume: LabelledVolume
+    outline: Outline
+    habitus: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Sources:
-    """The labelled volumes with their outlines, ready to be deformed."""
+    """What a recipe draws from."""
 
     recipe: Recipe
-    volumes: list[LabelledVolume] = field(default_factory=list)
-    outlines: list[Outline] = field(default_factory=list)
+    bodies: list[Body] = field(default_factory=list)
 
     @classmethod
     def prepare(cls, recipe: Recipe, volumes: list[LabelledVolume]) -> "Sources":
-        """Give volumes that end in the liver a dome, and measure all outlines."""
+        """Give volumes that end in the liver a dome, some of them leaner copies, all an outline."""
         complete = [
             dome.with_dome(one, _DOME_MM, recipe.spacing_mm) if dome.has_cut_liver(one) else one
             for one in volumes
         ]
-        return cls(recipe, complete, [outline_of(one) for one in complete])
+        copies = [copy for one in complete[:_LEANER_OF] for copy in lean.leaner(one, _LEANER_STEPS)]
+        bodies = [Body(one, outline_of(one), _HABITUS) for one in complete]
+        bodies += [Body(one, outline_of(one), _LEAN_HABITUS) for one in copies]
+        return cls(recipe, bodies)
 
     def draw(self, seed: int) -> Drawn:
         """Draw training volume `seed`: the same seed gives the same volume."""
         rng = np.random.default_rng((seed, 1))
-        if not self.volumes or rng.random() < self.recipe.phantoms:
+        if not self.bodies or rng.random() < self.recipe.phantoms:
             return _phantom(seed, self.recipe, rng)
-        number = int(rng.integers(len(self.volumes)))
-        return self._deformed(self.volumes[number], self.outlines[number], rng)
+        return self._deformed(self.bodies[int(rng.integers(len(self.bodies)))], rng)
 
-    def _deformed(
-        self, volume: LabelledVolume, outline: Outline, rng: np.random.Generator
-    ) -> Drawn:
-        spacing_mm = self.recipe.spacing_mm
+    def _deformed(self, body: Body, rng: np.random.Generator) -> Drawn:
+        volume, spacing_mm = body.volume, self.recipe.spacing_mm
         kind = Kind(rng.choice([*_SHARES], p=[*_SHARES.values()]))
-        by = deform.draw_warp(volume, rng, spacing_mm)
-        hu, structures = deform.warp(volume, outline, by)
-        if rng.random() < 0.25:
-            _remove_gall_bladder(hu, structures, volume, rng)
+        by = deform.draw_warp(volume, rng, spacing_mm, body.habitus)
+        hu, structures = deform.warp(volume, body.outline, by)
+        variants.vary(hu, structures, volume, rng)
         match kind:
             case Kind.FREE:
                 hu = appearance.paint_freely(structures, volume, rng)
@@ -109,15 +121,6 @@ _SHARES = {
     Kind.FREE: 0.05,
 }
 """Of the volumes that are no phantoms."""
-
-
-def _remove_gall_bladder(
-    hu: np.ndarray, structures: np.ndarray, volume: LabelledVolume, rng: np.random.Generator
-) -> None:
-    """Leave fat where it was, as the commonest operation of the abdomen does."""
-    gone = volume.organs[structures] == VALUES["gall bladder"]
-    hu[gone] = rng.normal(-90, 20, int(gone.sum()))
-    structures[gone] = volume.names.index(FAT)
 
 
 def random_scan(rng: np.random.Generator, spacing_mm: float) -> Scan:
