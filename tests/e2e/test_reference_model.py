@@ -75,9 +75,10 @@ def test_slices_of_another_person_are_far_better_than_by_phantoms_alone(
     model, engine = started("abdomen15-phantom")
     theirs = dice(labels_of(volume, model, engine), truth)
     engine.close()
-    assert ours["liver"] > 0.8
-    assert ours["spleen"] > 0.6
-    assert np.mean(list(ours.values())) > np.mean(list(theirs.values())) + 0.4
+    assert ours["liver"] > 0.85
+    assert ours["spleen"] > 0.8
+    assert ours["aorta"] > 0.7
+    assert np.mean(list(ours.values())) > np.mean(list(theirs.values())) + 0.5
 
 
 def test_a_series_of_another_person_has_its_organs_on_their_sides(
