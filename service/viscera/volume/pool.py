@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -51,6 +50,7 @@ class _Child:
 
     def __init__(self, settings: DecodeSettings) -> None:
         self._timeout_s = settings.timeout_s
+        self._ready = False
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -85,9 +85,12 @@ class _Child:
                 f"a decoding child did not start (exit {self._process.returncode}); "
                 "check decode.memory_mb"
             ) from error
+        self._ready = True
 
     def ask(self, work: FrameWork, fds: Sequence[int]) -> tuple[DecodedSlice, ...]:
-        """Send `work`, wait for the answer."""
+        """Send `work`, wait for the answer, and first for a child that has just been started."""
+        if not self._ready:
+            self.wait_ready()
         try:
             socket.send_fds(self._channel, [work.to_json()], list(fds))
         except OSError as error:
@@ -200,29 +203,25 @@ class DecodePool:
     def _decode_one(self, work: FrameWork, fds: Sequence[int]) -> tuple[DecodedSlice, ...]:
         child = self._idle.get()
         try:
-            if not child.alive:  # died between jobs: not this instance's fault
-                child = self._replace(child)
-                child.wait_ready()
-            try:
-                return child.ask(work, fds)
-            except _ChildSlow:
-                raise
-            except _ChildLost:  # perhaps not this instance's fault either
-                child = self._replace(child)
-                child.wait_ready()
-                return child.ask(work, fds)
-        except _ChildLost as lost:
-            child = self._replace(child)
-            with suppress(HostMemoryFull):  # found dead, and replaced again, at its next turn
-                child.wait_ready()
-            raise UndecodablePixels(
-                f"instance {work.sop_uid}: its decoder was stopped, {lost}; check the file"
-            ) from lost
+            lost_before = False
+            while True:
+                if not child.alive:  # died between jobs, or at its start
+                    child = self._replace(child)
+                try:
+                    return child.ask(work, fds)
+                except _ChildLost as lost:
+                    child = self._replace(child)
+                    if lost_before or isinstance(lost, _ChildSlow):
+                        raise UndecodablePixels(
+                            f"instance {work.sop_uid}: its decoder was stopped, {lost}; "
+                            "check the file"
+                        ) from lost
+                    lost_before = True  # the first time is perhaps not this instance's fault
         finally:
             self._idle.put(child)
 
     def _replace(self, child: _Child) -> _Child:
-        """Return a fresh child in its place, not yet ready; `child` itself while closing."""
+        """Return a fresh child in its place; `child` itself while closing."""
         child.end()
         if self._closed:
             return child
