@@ -13,7 +13,7 @@ from viscera.errors import SpoolFull
 PART = ".part"
 """Ending of files that are being written."""
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def full_disk_named() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM | {errno.EFBIG}:
             raise
         raise SpoolFull(
             f"the spool's disk refused a write ({errno.errorcode[error.errno]}); free space and "

@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from viscera.errors import StorageUnavailable
+from viscera.files.durable import NO_ROOM
 
-_PASSING = {
-    # No room
-    errno.ENOSPC,
-    errno.EDQUOT,
+_PASSING = NO_ROOM | {
     errno.EROFS,  # what a kernel makes of a file system with errors
     # A network file system that is away
     errno.ESTALE,
