@@ -26,7 +26,10 @@ class Destination(Section):
         False, description="dicom: whether models below grade `validated` may send here."
     )
     timeout_s: float = Field(
-        30.0, gt=0, description="dicom: for connection, association and answers."
+        30.0,
+        gt=0,
+        description="dicom: for connection, association, each write and answers; an answer may "
+        "take 1 s more for each 100 kB of the object.",
     )
     commitment: Literal["off", "offered", "required"] = Field(
         "off",

@@ -152,7 +152,10 @@ class WorkerLoop:
             try:
                 if not work():
                     stop.wait(self._settings.poll_s)
-            except (StoreUnavailable, StorageUnavailable) as error:
+            except StorageUnavailable as error:
+                _log.warning("storage_unavailable", error=str(error))
+                stop.wait(_NO_ROOM_PAUSE_S)
+            except StoreUnavailable as error:
                 _log.warning("store_unavailable", error=str(error))
                 stop.wait(max(self._settings.poll_s, _STORE_PAUSE_S))
             except Exception:
