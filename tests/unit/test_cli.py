@@ -17,6 +17,7 @@ from viscera import cli, log, segment
 from viscera.config import load_settings
 from viscera.config_text import describe_settings
 from viscera.domain.jobs import Choice, Job
+from viscera.domain.results import Decision, ResultKind, Verdict
 
 ROOT = Path(__file__).parents[2]
 TRACEBACK = "Traceback (most recent call last)"
@@ -310,6 +311,23 @@ def test_jobs_and_why(succeeds, tmp_path: Path) -> None:
         "  segment  2 frames with band: rule liver matches",
         "  refuse   1 frames: gap",
     ]
+
+
+def test_delivering_a_withheld_result_says_what_is_not_there(fails, tmp_path: Path) -> None:
+    write_band_package(tmp_path / "model_repo")
+    job = job_in_store(tmp_path)
+    url = load_settings(None).jobs.url.get_secret_value()
+    store = store_rows.open_store(url, tmp_path / "spool", store_rows.Time())
+    claimed = store.claim_job("worker")
+    assert claimed is not None
+    files = [store_rows.result(ResultKind.QC, job.id, claimed[0].fence)]
+    store.finish_job(claimed[0], files, Verdict(Decision.WITHHOLD), ())
+    pacs = '[[deliver.destinations]]\nname = "pacs"\nkind = "dicom"\nhost = "127.0.0.1"\n'
+    config = write("c.toml", f"{pacs}allow_unvalidated = true\n")
+    told = fails("--config", config, "jobs", "deliver", job.id)
+    assert "the result (withhold) holds nothing that these destinations take" in told
+    assert store.deliveries(job.id) == ()
+    store.close()
 
 
 # Segment and phantom

@@ -4,6 +4,10 @@ In a thin person organs touch; no network learns that from scaled copies of a st
 sink of a potential flow, the air around the body its source, and all else moves along without
 change of volume: the flow's potential solves Poisson's equation, slice by slice for the most part,
 for bodies lose girth before height.
+
+The grid takes its share: on the first labelled person, seven steps left a quarter of the fat (an
+eighth by arithmetic), and took 4 % of the liver, a seventh of spleen and kidneys, and a third of a
+pancreas that is two voxels thin.
 """
 
 from collections.abc import Iterator
@@ -24,7 +28,15 @@ _AIR_HU = -1000
 
 
 def leaner(volume: LabelledVolume, steps: tuple[int, ...]) -> Iterator[LabelledVolume]:
-    """Yield `volume` after each of the rising numbers of `steps`: exp(-0.3) of the fat a step."""
+    """Yield leaner copies of `volume`.
+
+    Parameters
+    ----------
+    volume
+        Its images are padded with air in plane; the copies keep that.
+    steps
+        After how many steps there is a copy, rising. Each step leaves exp(-0.3) of the fat.
+    """
     pads = ((0, 0), (_AROUND, _AROUND), (_AROUND, _AROUND))
     hu = sitk.GetImageFromArray(np.pad(volume.hu, pads, constant_values=_AIR_HU))
     structures = sitk.GetImageFromArray(np.pad(volume.structures, pads))
