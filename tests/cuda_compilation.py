@@ -31,6 +31,22 @@ KERNELS = {
         cuda_volume.resample_thread,
         (int16[:, :, ::1], *TABLES, *[float32] * 4, VOLUME),
     ),
+    "spline": (
+        cuda_volume.spline_thread,
+        (
+            *(int16[:, :, ::1], int64, int64[::1], float32[:, ::1], *[float32] * 4),
+            *(int64, VECTOR, VECTOR, VOLUME),
+        ),
+    ),
+    "extremes": (
+        cuda_volume.extremes_thread,
+        (int16[:, :, ::1], int64, float32[:, ::1], float32[:, ::1]),
+    ),
+    "scale": (cuda_volume.scale_thread, (VOLUME, *[float32] * 4)),
+    "scale_within": (
+        cuda_volume.scale_within_thread,
+        (int16[:, :, ::1], PLANES, *[float32] * 4, VOLUME),
+    ),
 }
 
 

@@ -17,7 +17,7 @@ import fake_tensorrt
 from cuda_simulation import report_on
 from segment_fakes import FunctionEngine, make_model, write_network
 from viscera.domain.geometry import Geometry
-from viscera.domain.models import Normalisation, NormalisationScheme
+from viscera.domain.models import Normalisation, NormalisationScheme, Order, SeparateAxis
 from viscera.domain.volumes import Volume
 from viscera.errors import DeviceLost, DeviceMemoryFull, DeviceUnavailable, ModelRefused
 from viscera.segment import device_memory, golden, segment
@@ -27,7 +27,8 @@ from viscera.segment.onnx_cpu import OnnxCpuEngine
 from viscera.segment.onnx_cuda import OnnxCudaEngine
 from viscera.segment.tensorrt_engine import PlanRefused, TensorRtEngine
 from viscera.segment.tiles import TileGrid
-from viscera.volume import prepare
+from viscera.volume import cuda_kernels as cuda_volume
+from viscera.volume import prepare, upload, warm_up
 
 # The two things that the simulator has no word for.
 device_memory.address_of = lambda array: array._ary.ctypes.data
@@ -185,6 +186,44 @@ def golden_tile_judges_it():
         golden.check(wrong, model, made, tolerance=golden.HALF)
 
 
+def golden_tile_goes_through_the_window():
+    """Renumbered and mirrored; then with a kernel that writes the wrong thing."""
+    for rules in ({}, {"mirror_axes": (0, 2)}, {"outputs": (0, 3, 1, 3)}):
+        model = replace(model_of(), **rules)
+        made = golden.make(FunctionEngine(network), model, seed=2)
+        golden.check_window(engine_of(model), model, made)
+    from viscera.segment import cuda_kernels
+
+    right = cuda_kernels.find_winners
+    cuda_kernels.find_winners = lambda *_: None
+    try:
+        with raises(ModelRefused):
+            golden.check_window(engine_of(model), model, made)
+    finally:
+        cuda_kernels.find_winners = right
+
+
+def kernels_for_the_input_are_compiled():
+    calls = []
+    kept = {name: getattr(cuda_volume, name) for name in ("resample", "spline", "scale")}
+    for name, kernel in kept.items():
+        setattr(
+            cuda_volume, name, lambda *a, name=name, kernel=kernel: calls.append(name) or kernel(*a)
+        )
+    try:
+        for rules, expected in (
+            ({}, {"resample"}),
+            ({"image_order": 3, "image_separate": SeparateAxis()}, {"resample", "spline"}),
+            ({"image_order": 3, "order": Order.RESAMPLE_FIRST}, {"spline", "scale"}),
+        ):
+            calls.clear()
+            warm_up(replace(model_of(channels=1), **rules), cuda.stream())
+            assert set(calls) == expected, (rules, calls)
+    finally:
+        for name, kernel in kept.items():
+            setattr(cuda_volume, name, kernel)
+
+
 def plans_that_do_not_fit_are_refused():
     with raises(PlanRefused):
         engine_of(model_of(), plan=b"of another TensorRT")
@@ -266,8 +305,10 @@ def what_cuda_says_has_our_names():
 
 def input_is_the_cpus():
     """The source in each of two orientations, so that axes are flipped and permuted."""
-    shape, spacing_mm = (5, 7, 9), (3.0, 1.0, 1.5)
+    shape, spacing_mm = (5, 4, 7), (3.0, 1.0, 1.5)
     voxels = RNG.integers(-1000, 1000, shape, np.int16)
+    voxels[0], voxels[:, 0] = 0, 0  # outside of what is masked
+    voxels[3] //= 8  # a slice apart has limits of its own
     for orientation in ((1, 0, 0, 0, 1, 0), (-1, 0, 0, 0, 0, 1)):
         geometry = Geometry.from_planes(
             shape,
@@ -276,31 +317,71 @@ def input_is_the_cpus():
             orientation,
             spacing_mm[1:],
         )
-        for scheme in ("ct", "zscore"):
-            normalisation = Normalisation(
-                scheme=NormalisationScheme(scheme), lower=-200.0, upper=300.0, mean=9.0, sd=99.0
+        scan = Volume(voxels=voxels, geometry=geometry, modality="CT")
+        for rules in (
+            {},
+            {"spacing_mm": None},
+            {"image_order": 3},
+            {"image_order": 3, "spacing_mm": None},
+            {"image_order": 3, "spacing_mm": (3.0, 1.0, 2.0)},
+            {"image_order": 3, "image_separate": SeparateAxis(above=1.7)},
+            {"image_order": 3, "image_separate": SeparateAxis(above=1.7, order=1)},
+            {"image_order": 0},
+            {"order": Order.RESAMPLE_FIRST},
+            {"order": Order.RESAMPLE_FIRST, "image_order": 3},
+        ):
+            _compare_inputs(scan, "ct", False, rules)
+            # A manifest may not ask for a mask after resampling.
+            _compare_inputs(scan, "zscore", "order" not in rules, rules)
+
+
+def _compare_inputs(scan, scheme, masked, rules):
+    normalisation = Normalisation(
+        scheme=NormalisationScheme(scheme),
+        masked=masked,
+        **{"lower": -200.0, "upper": 300.0, "mean": 9.0, "sd": 99.0},
+    )
+    given = {"spacing_mm": (2.0, 2.0, 1.0), "normalisation": {"CT": (normalisation,)}, **rules}
+    model = replace(make_model(labels=2, patch=PATCH), **given)
+    expected = prepare(scan, model)
+    found = prepare(scan, model, cuda.stream())
+    assert (found.box, found.restore_orders) == (expected.box, expected.restore_orders)
+    image = found.image.copy_to_host()
+    if model.image_order == 3:  # the host's recursion is in float64
+        np.testing.assert_allclose(image, expected.image, atol=1e-5, err_msg=str(given))
+    elif (scheme, model.order) == ("zscore", Order.RESAMPLE_FIRST):  # statistics of the same
+        np.testing.assert_allclose(image, expected.image, rtol=1e-6, err_msg=str(given))
+    else:
+        np.testing.assert_array_equal(image, expected.image, err_msg=str(given))
+
+
+def a_volume_goes_up_in_blocks():
+    """Permuted and flipped; in blocks of several planes, of one, and where none fits."""
+    source = RNG.integers(-999, 999, (7, 5, 9), np.int16).transpose(2, 0, 1)[::-1]
+    kept = upload._BLOCK_BYTES
+    try:
+        for size in (kept, 3 * 70 + 11, 70, 69):
+            upload._BLOCK_BYTES = size
+            upload._blocks.cache_clear()
+            np.testing.assert_array_equal(
+                upload.upload(source, cuda.stream()).copy_to_host(), source
             )
-            model = replace(
-                make_model(labels=2, patch=PATCH),
-                spacing_mm=(2.0, 2.0, 1.0),
-                normalisation={"CT": (normalisation,)},
-            )
-            scan = Volume(voxels=voxels, geometry=geometry, modality="CT")
-            expected = prepare(scan, model)
-            found = prepare(scan, model, cuda.stream())
-            assert found.image.copy_to_host is not None
-            np.testing.assert_array_equal(found.image.copy_to_host(), expected.image)
-            assert (found.box, found.restore_orders) == (expected.box, expected.restore_orders)
+    finally:
+        upload._BLOCK_BYTES = kept
+        upload._blocks.cache_clear()
 
 
 COMPARISONS = (
     input_is_the_cpus,
+    a_volume_goes_up_in_blocks,
     volume_is_the_cpus,
     tiles_of_air_are_left_out,
     what_is_computed_is_what_is_taken,
     logits_that_are_not_finite_are_refused,
     a_batch_on_the_host_goes_up_and_comes_down,
     golden_tile_judges_it,
+    golden_tile_goes_through_the_window,
+    kernels_for_the_input_are_compiled,
     plans_that_do_not_fit_are_refused,
     a_call_that_is_not_taken_is_a_lost_device,
     onnx_runtime_reads_and_writes_our_memory,

@@ -15,7 +15,8 @@ from numba import config, cuda
 from viscera.segment import cuda_kernels, kernels, tables
 from viscera.volume import cuda_kernels as cuda_volume
 from viscera.volume import kernels as volume_kernels
-from viscera.volume.sampling import axis_table
+from viscera.volume.sampling import Scaling, axis_table
+from viscera.volume.spline import resample_cubic, spline_taps
 
 RNG = np.random.default_rng(5)
 STREAM = cuda.stream()
@@ -128,7 +129,72 @@ def resample():
             assert_same(found, expected)
 
 
-COMPARISONS = (gather, accumulate, mark_above, clear, find_winners, restore, resample)
+def spline():
+    """Beside the host's recursion in float64: as near as float32 is, not to the bit."""
+    numbers = tuple(map(np.float32, (-250, 350, 12, 120)))
+    open_ends = (np.float32([-np.inf]), np.float32([np.inf]))
+    scaling = Scaling(lower=-250, upper=350, mean=12, sd=120)
+    whole = RNG.integers(-999, 999, (4, 9, 6), np.int16)
+    for axis, size, source in (
+        (0, 11, whole),
+        (1, 3, whole),
+        (1, 13, 300 * logits_like(4, 9, 6)),
+        (2, 8, whole),
+    ):
+        shape = tuple(size if k == axis else n for k, n in enumerate(source.shape))
+        expected = np.empty(shape, np.float32)
+        resample_cubic(source, expected, (3, 3, 3), scaling)
+        native = scaling.apply(source)
+        found = cuda.to_device(np.zeros(shape, np.float32))
+        taps = tuple(map(cuda.to_device, spline_taps(source.shape[axis], size)))
+        given = (cuda.to_device(source), axis, taps, numbers)
+        cuda_volume.spline(*given, -1, tuple(map(cuda.to_device, open_ends)), found, STREAM)
+        free = down(found)
+        assert size == 3 or (free != free.clip(native.min(), native.max())).any(), "unclipped"
+        np.testing.assert_allclose(free.clip(native.min(), native.max()), expected, atol=5e-6)
+        apart = (axis + 1) % 3
+        low = np.linspace(-1, 0, shape[apart]).astype(np.float32)
+        ends = tuple(map(cuda.to_device, (low, low + 1)))
+        cuda_volume.spline(*given, apart, ends, found, STREAM)
+        around = [-1 if k == apart else 1 for k in range(3)]
+        expected = np.clip(free, low.reshape(around), (low + 1).reshape(around))
+        np.testing.assert_array_equal(down(found), expected)
+
+
+def extremes():
+    source = RNG.integers(-999, 999, (3, 17, 23), np.int16)
+    for axis in range(3):
+        shape = (source.shape[axis], cuda_volume.EXTREMES)
+        low, high = (cuda.to_device(np.zeros(shape, np.float32)) for _ in range(2))
+        cuda_volume.extremes(cuda.to_device(source), axis, low, high, STREAM)
+        others = tuple(k for k in range(3) if k != axis)
+        np.testing.assert_array_equal(down(low).min(axis=1), source.min(axis=others))
+        np.testing.assert_array_equal(down(high).max(axis=1), source.max(axis=others))
+
+
+def scale():
+    image = 300 * logits_like(3, 4, 5)
+    found = cuda.to_device(image)
+    numbers = tuple(map(np.float32, (-250, 350, 12, 120)))
+    cuda_volume.scale(found, numbers, STREAM)
+    assert_same(found, Scaling(lower=-250, upper=350, mean=12, sd=120).apply(image))
+
+
+def scale_within():
+    numbers = tuple(map(np.float32, (-250, 350, 12, 120)))
+    for source in (RNG.integers(-999, 999, (3, 4, 5), np.int16), 300 * logits_like(3, 4, 5)):
+        mask = RNG.integers(0, 2, source.shape).astype(bool)
+        found = cuda.to_device(np.full(source.shape, 9, np.float32))
+        given = (cuda.to_device(source), cuda.to_device(mask.view(np.uint8)), numbers, found)
+        cuda_volume.scale_within(*given, STREAM)
+        scaled = Scaling(lower=-250, upper=350, mean=12, sd=120).apply(source)
+        assert_same(found, np.where(mask, scaled, np.float32(0)))
+
+
+COMPARISONS = (
+    *(gather, accumulate, mark_above, clear, find_winners, restore),
+    *(resample, spline, extremes, scale, scale_within),
+)
 
 
 def report_on(comparisons):

@@ -136,14 +136,16 @@ class Pipeline:
         model = self._load(model_name)
         if model.digest not in self._served:
             segment.warm_up()
-            for network in model.networks:
-                volume.warm_up(network)
             if model.postprocess:
                 postprocess.warm_up()
             encode.warm_up()
             self._served[model.digest] = (model, self._started(model))
         model, slots = self._served[model.digest]
-        return model, tuple(slot.between_jobs() for slot in slots)
+        engines = tuple(slot.between_jobs() for slot in slots)
+        for network, engine in zip(model.networks, engines, strict=True):
+            with segment.faults_of(engine):  # another kind of engine since the job before?
+                volume.warm_up(network, segment.stream_of(engine))
+        return model, engines
 
     def _started(self, model: Model) -> tuple[EngineSlot, ...]:
         """Start every network of `model`, or none."""

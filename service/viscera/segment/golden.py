@@ -1,12 +1,13 @@
 """The golden tile: what a network must answer on this very device before it may serve."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from viscera.domain.models import Golden, Model
 from viscera.errors import ModelRefused
 from viscera.segment.engine import Engine
+from viscera.segment.run import segment
 
 SAMPLES = 4096
 
@@ -106,6 +107,39 @@ def check(
             f" {tolerance.agreement:.1%}); the weights or the device are not those of the package"
         )
     return report
+
+
+def check_window(
+    engine: Engine, model: Model, golden: Golden, *, tolerance: Tolerance = FLOAT32
+) -> None:
+    """Send the golden tile through the whole sliding window, as a volume of one patch.
+
+    For engines on a GPU: the kernels around the network are compiled and judged on this very
+    device before a job waits for them.
+
+    Parameters
+    ----------
+    engine, model, golden, tolerance
+        As `check` takes them.
+
+    Raises
+    ------
+    ModelRefused
+        If the label map is not the one that the golden tile's logits give.
+    """
+    shape = (len(model.channels), *model.patch_size)
+    image = np.random.default_rng(golden.seed).standard_normal(shape, np.float32)
+    found = np.empty(model.patch_size, np.uint8)
+    # As the tile was recorded: seen once, air or not.
+    segment(image, replace(model, mirror_axes=(), skip_air=False), engine, found, lambda done: None)
+    labels = np.array(model.outputs or range(model.output_count), np.uint8)
+    agreement = float(np.mean(found == labels[golden.argmax]))
+    if agreement < tolerance.agreement:
+        raise ModelRefused(
+            f"{engine.name}: {agreement:.2%} of the labels of {model.full_name}'s golden tile are"
+            f" right after the sliding window (needed {tolerance.agreement:.1%}); the kernels"
+            " around the network fail on this device"
+        )
 
 
 def _answer(engine: Engine, model: Model, seed: int) -> np.ndarray:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 
-import numpy as np
-
 from viscera import log
 from viscera.config import EngineSettings
 from viscera.domain.models import Golden, Model
@@ -21,7 +19,6 @@ from viscera.segment.building import PlanNotBuilt
 from viscera.segment.driver import Gpu, probe_gpu
 from viscera.segment.engine import DeviceEngine, Engine
 from viscera.segment.golden import FLOAT32, HALF, Tolerance
-from viscera.segment.run import segment
 
 _log = log.get(__name__)
 
@@ -239,7 +236,7 @@ def _start_with(
     try:
         report = golden_tile.check(engine, model, golden, tolerance=rung.tolerance)
         if isinstance(engine, DeviceEngine):
-            _compile_kernels(engine, model)
+            golden_tile.check_window(engine, model, golden, tolerance=rung.tolerance)
     except BaseException:
         engine.close()
         raise
@@ -251,9 +248,3 @@ def _start_with(
         argmax_agreement=report.argmax_agreement,
     )
     return engine
-
-
-def _compile_kernels(engine: Engine, model: Model) -> None:
-    """Run one empty patch, so that no job waits for the compiler of the GPU's kernels."""
-    image = np.zeros((len(model.channels), *model.patch_size), np.float32)
-    segment(image, model, engine, np.empty(model.patch_size, np.uint8), lambda done: None)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from viscera.domain.models import Model
+from viscera.domain.models import Model, Order
 from viscera.errors import HostMemoryFull
 from viscera.segment.engine import DeviceEngine, Engine
 from viscera.segment.tables import SLAB
@@ -18,6 +18,8 @@ from viscera.segment.tiles import TileGrid
 _FLOAT32 = 4
 _MAPS_OF_A_PART = 3
 """The package's label map, the part's own, and where they are merged."""
+_MASKING, _MASKED = 5, 9
+"""Bytes a voxel while a mask is filled, and while what lies within is scaled."""
 _SPARE = 1.05
 """Tables, weights, the allocator's own."""
 
@@ -46,22 +48,27 @@ def job_needs(
     """
     tiles = TileGrid.cover(shape, model.patch_size, model.step)
     image = len(model.channels) * math.prod(shape) * _FLOAT32
-    # A cubic spline goes axis by axis, through a volume between the two.
-    between = max(math.prod(shape), math.prod(target)) * _FLOAT32 if model.image_order == 3 else 0
+    source, largest = math.prod(target), max(math.prod(shape), math.prod(target))
+    masked = any(one.masked for each in model.normalisation.values() for one in each)
+    # A cubic spline goes axis by axis, through volumes between the two.
+    between = largest * _FLOAT32 if model.image_order == 3 else 0
     plane = shape[1] * shape[2]
     ring = tiles.ring_planes * plane * (model.output_count * _FLOAT32 + 1)
     labels = math.prod(target) * (_MAPS_OF_A_PART if model.part else 1)
     # The volume on TotalSegmentator's grid, and what a spline holds beside it.
     first = 2 * math.prod(shape) * _FLOAT32 if model.first else 0
     if isinstance(engine, DeviceEngine):
+        # What is measured after resampling comes down for it; a mask is filled on the host.
+        measured = image if model.order is Order.RESAMPLE_FIRST else 0
+        raised = source * (2 * _FLOAT32 + 1 if masked else _FLOAT32)
         return Need(
-            host=_with_spare(first + image + max(between, 2 * labels)),
-            device=_with_spare(image + ring + labels),
+            host=_with_spare(first + max(measured, masked * source * _MASKING, 2 * labels)),
+            device=_with_spare(image + max(ring + labels, raised, 2 * between)),
         )
     batch = engine.tile_batch * len(model.channels) * math.prod(model.patch_size) * _FLOAT32
     # Written slab by slab; network outputs that are renumbered take one more.
     slab = min(SLAB, target[0]) * target[1] * target[2] * (2 if model.outputs else 1)
-    most = max(between, ring + batch + labels + slab)
+    most = max(between, masked * source * _MASKED, ring + batch + labels + slab)
     return Need(host=_with_spare(first + image + most), device=0)
 
 

@@ -4,7 +4,6 @@ Kernels clip, interpolate and scale straight from the source's int16: for linear
 is the only float32 volume there ever is.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,15 +11,13 @@ import numpy as np
 
 from viscera.domain.arrays import Mask
 from viscera.domain.geometry import Geometry, axes_transform, to_axes
-from viscera.domain.models import Crop, Model, Normalisation, NormalisationScheme, Order
+from viscera.domain.models import Crop, Model, Normalisation, Order
 from viscera.domain.volumes import Box, ModelInput, Volume
 from viscera.errors import GeometryMismatch, HostMemoryFull, ModelRefused, NoModelForSeries
 from viscera.volume.nonzero import nonzero_box, nonzero_mask
+from viscera.volume.normalise import scaling_of
 from viscera.volume.sampling import Scaling, axis_orders, axis_table, target_shape
 from viscera.volume.spline import resample_cubic
-
-_MIN_SD = 1e-8
-"""nnU-Net's floor, for a volume of one single intensity."""
 
 
 def prepare(volumes: Volume | Sequence[Volume], model: Model, stream: Any = None) -> ModelInput:
@@ -33,8 +30,8 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model, stream: Any = None
     model
         Its axes, crop, normalisation, spacing and resampling rules count here.
     stream
-        numba-cuda's, of an engine that works on the GPU: the image is made there where the
-        kernels for it are, and stays there. None: on the host.
+        numba-cuda's, of an engine that works on the GPU: the image is made there and stays
+        there. None: on the host.
 
     Returns
     -------
@@ -74,17 +71,18 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model, stream: Any = None
     back = axis_orders(
         model.logits_order, model.logits_separate, model.spacing_mm or spacing_mm, spacing_mm
     )
-    if stream is not None and _fits_device(normalisation, orders, model.order):
-        from viscera.volume.device import resample_on_device  # numba-cuda is an extra
-
-        scalings = [scaling_of(one, s) for one, s in zip(normalisation, sources, strict=True)]
-        image = resample_on_device(sources, shape, orders, scalings, stream)
-        return ModelInput(image=image, box=box, restore_orders=back)
     try:
-        image = np.empty((len(sources), *shape), np.float32)
         mask = nonzero_mask(sources) if any(one.masked for one in normalisation) else None
-        for source, out, one in zip(sources, image, normalisation, strict=True):
-            _fill(out, source, one, mask, orders, model.order)
+        if stream is not None:
+            from viscera.volume.device import image_on_device  # numba-cuda is an extra
+
+            image = image_on_device(
+                sources, shape, orders, normalisation, model.order, mask, stream
+            )
+        else:
+            image = np.empty((len(sources), *shape), np.float32)
+            for source, out, one in zip(sources, image, normalisation, strict=True):
+                _fill(out, source, one, mask, orders, model.order)
     except MemoryError as error:
         raise HostMemoryFull(f"no room for an input of {shape} voxels") from error
     return ModelInput(image=image, box=box, restore_orders=back)
@@ -113,54 +111,25 @@ def _rules(model: Model) -> tuple[object, ...]:
     )
 
 
-def scaling_of(
-    normalisation: Normalisation, voxels: np.ndarray, mask: Mask | None = None
-) -> Scaling:
-    """Return what `normalisation` means for `voxels`, whose statistics some schemes need.
-
-    Parameters
-    ----------
-    mask
-        Of `voxels`' shape: where z-scoring counts. None: everywhere.
-    """
-    match normalisation.scheme:
-        case NormalisationScheme.NONE:
-            return Scaling()
-        case NormalisationScheme.CT:
-            return Scaling(
-                lower=normalisation.lower,
-                upper=normalisation.upper,
-                mean=normalisation.mean,
-                sd=max(normalisation.sd, _MIN_SD),
-            )
-        case NormalisationScheme.RESCALE_01:
-            return Scaling(
-                lower=normalisation.lower,
-                upper=normalisation.upper,
-                mean=normalisation.lower,
-                sd=normalisation.upper - normalisation.lower,
-            )
-        case NormalisationScheme.ZSCORE:
-            mean, sd = _mean_sd(voxels, mask)
-            return Scaling(mean=mean, sd=max(sd, _MIN_SD))
-        case NormalisationScheme.MINMAX:
-            least, most = float(voxels.min()), float(voxels.max())
-            return Scaling(mean=least, sd=max(most - least, _MIN_SD))
-
-
-def warm_up(model: Model | None = None) -> None:
+def warm_up(model: Model | None = None, stream: Any = None) -> None:
     """Compile the kernels now, so that no job waits for them. Numba is configured before.
 
     Parameters
     ----------
     model
         What will be served; cubic resampling is compiled only for a model that asks for it.
+    stream
+        As `prepare` takes it: kernels are compiled for its GPU.
     """
     from viscera.volume import kernels  # noqa: F401 - importing compiles
 
     orders = (model.image_order, model.first.order if model.first else 0) if model else ()
     if 3 in orders:
         from viscera.volume import spline_kernels  # noqa: F401
+    if model is not None and stream is not None:
+        from viscera.volume.device import compile_kernels  # numba-cuda is an extra
+
+        compile_kernels(model, stream)
 
 
 def _normalisation(channels: Sequence[Volume], model: Model) -> tuple[Normalisation, ...]:
@@ -183,17 +152,6 @@ def _normalisation(channels: Sequence[Volume], model: Model) -> tuple[Normalisat
             f"only for {', '.join(model.normalisation)}; choose another model"
         )
     return model.normalisation[modality]
-
-
-def _fits_device(
-    normalisation: Sequence[Normalisation], orders: tuple[int, int, int], order: Order
-) -> bool:
-    """Whether the GPU's kernel does it: no splines, no mask, nothing measured afterwards."""
-    return (
-        3 not in orders
-        and order is Order.NORMALISE_FIRST
-        and not any(one.masked for one in normalisation)
-    )
 
 
 def _whole(array: np.ndarray) -> Box:
@@ -219,16 +177,6 @@ def _fill(
         _resample(scaled, out, orders, Scaling())
     else:
         _resample(source, out, orders, scaling_of(normalisation, source))
-
-
-def _mean_sd(voxels: np.ndarray, mask: Mask | None) -> tuple[float, float]:
-    """Return mean and population SD in float64, a plane at a time."""
-    inside = [True] * len(voxels) if mask is None else mask
-    count = voxels.size if mask is None else max(1, int(np.count_nonzero(mask)))
-    planes = list(zip(voxels, inside, strict=True))
-    mean = sum(float(p.sum(dtype=np.float64, where=m)) for p, m in planes) / count
-    squares = sum(float(np.square(p - mean, dtype=np.float64).sum(where=m)) for p, m in planes)
-    return mean, math.sqrt(squares / count)
 
 
 def _resample(

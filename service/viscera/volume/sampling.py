@@ -49,7 +49,13 @@ def axis_table(source: int, target: int, order: int) -> AxisTable:
     order
         0: the nearest voxel (a tie goes up, as SciPy's ``floor(x + 0.5)``); 1: linear.
     """
-    return table_at((np.arange(target) + 0.5) * (source / target) - 0.5, source, order)
+    return table_at(box_centres(source, target), source, order)
+
+
+def box_centres(source: int, target: int) -> np.ndarray:
+    """Return where `target` voxels lie among `source` ones over the same box."""
+    centres: np.ndarray = (np.arange(target) + 0.5) * (source / target) - 0.5
+    return centres
 
 
 def end_to_end(source: int, target: int) -> np.ndarray:

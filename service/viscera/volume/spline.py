@@ -11,9 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from viscera.volume.sampling import Scaling, axis_table
+from viscera.volume.sampling import Scaling, axis_table, box_centres
 
 _WHOLE = Scaling()
+_POLE = math.sqrt(3) - 2
+_REACH = 12
+"""Voxels on either side that a coefficient is felt; the pole's twelfth power is 1e-7."""
+_NO_LIMITS = (np.float32(-math.inf), np.float32(math.inf))
 
 
 def resample_cubic(
@@ -35,12 +39,9 @@ def resample_cubic(
     """
     from viscera.volume import kernels
 
-    apart = next((axis for axis in range(3) if orders[axis] != 3), None)
+    apart = axis_apart(orders)
     limits = _limits(source, apart, scaling)
-    passes = sorted(
-        (k for k in range(3) if k != apart and source.shape[k] != out.shape[k]),
-        key=lambda k: out.shape[k] / source.shape[k],
-    )
+    passes = spline_axes(source.shape, out.shape, orders)
     current, todo = source, scaling
     for axis in passes:
         outer = apart if apart is not None else (1 if axis == 0 else 0)
@@ -48,7 +49,7 @@ def resample_cubic(
         shape = tuple(out.shape[k] if k == axis else current.shape[k] for k in range(3))
         target = out if shape == out.shape else np.empty(shape, np.float32)
         least, most = limits if axis == passes[-1] else _NO_LIMITS
-        place = (np.arange(out.shape[axis]) + 0.5) * (source.shape[axis] / out.shape[axis]) - 0.5
+        place = box_centres(source.shape[axis], out.shape[axis])
         _one_pass(current, target, order, place, todo, (least, most))
         current, todo = target, _WHOLE
     if current is not out:
@@ -61,7 +62,38 @@ def resample_cubic(
         kernels.resample(current, *columns, *map(np.float32, numbers), out)
 
 
-_NO_LIMITS = (np.float32(-math.inf), np.float32(math.inf))
+def axis_apart(orders: tuple[int, int, int]) -> int | None:
+    """Return the axis that no spline runs along, if there is one."""
+    return next((axis for axis in range(3) if orders[axis] != 3), None)
+
+
+def spline_axes(
+    source: tuple[int, ...], target: tuple[int, ...], orders: tuple[int, int, int]
+) -> list[int]:
+    """Return the axes to resample, a pass each: so sorted, no volume between exceeds both ends."""
+    axes = (k for k in range(3) if orders[k] == 3 and source[k] != target[k])
+    return sorted(axes, key=lambda k: target[k] / source[k])
+
+
+def spline_taps(source: int, target: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each target voxel of an axis takes from the source's own voxels.
+
+    The recursion along a line, written out: a voxel's share in a coefficient n steps away is
+    ``sqrt(3) * pole ** n``. For processors where each voxel has a thread of its own.
+
+    Returns
+    -------
+    tuple
+        The first voxel of each target, int64, and the weights of it and those that follow,
+        (target, 28), float32; voxels outside the source are its edges.
+    """
+    first, basis = _taps(box_centres(source, target))
+    tap = np.arange(2 * _REACH + basis.shape[1])
+    weights = sum(
+        basis[:, k, None] * np.sqrt(3.0) * _POLE ** np.abs(tap - _REACH - k)
+        for k in range(basis.shape[1])
+    )
+    return first - _REACH, np.asarray(weights, np.float32)
 
 
 def resample_axis_at(source: np.ndarray, axis: int, place: np.ndarray) -> np.ndarray:

@@ -16,12 +16,15 @@ TESTS = Path(__file__).parents[2]
 CHIPS = ["sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120"]
 RUNS = [
     "input_is_the_cpus",
+    "a_volume_goes_up_in_blocks",
     "volume_is_the_cpus",
     "tiles_of_air_are_left_out",
     "what_is_computed_is_what_is_taken",
     "logits_that_are_not_finite_are_refused",
     "a_batch_on_the_host_goes_up_and_comes_down",
     "golden_tile_judges_it",
+    "golden_tile_goes_through_the_window",
+    "kernels_for_the_input_are_compiled",
     "plans_that_do_not_fit_are_refused",
     "a_call_that_is_not_taken_is_a_lost_device",
     "onnx_runtime_reads_and_writes_our_memory",
@@ -29,7 +32,10 @@ RUNS = [
     "what_onnx_runtime_says_has_our_names",
     "what_cuda_says_has_our_names",
 ]
-KERNELS = ["gather", "accumulate", "mark_above", "clear", "find_winners", "restore", "resample"]
+KERNELS = [
+    *("gather", "accumulate", "mark_above", "clear", "find_winners", "restore"),
+    *("resample", "spline", "extremes", "scale", "scale_within"),
+]
 
 
 def child(script, **environment):

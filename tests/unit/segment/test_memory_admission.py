@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from segment_fakes import FunctionEngine, make_model
+from viscera.domain.geometry import Geometry
+from viscera.domain.models import Normalisation, NormalisationScheme
+from viscera.domain.volumes import Volume
 from viscera.errors import HostMemoryFull
 from viscera.segment import require_memory, segment
 from viscera.segment.memory import free_host_bytes, job_needs
+from viscera.volume import prepare
 
 MIB = 2**20
 
@@ -64,6 +68,33 @@ def test_cubic_resampling_takes_a_volume_more():
     cubic = job_needs(replace(model, image_order=3), engine, shape, target)
     assert cubic.host > 4 * (40 * 96 * 96 + 80 * 256 * 256)
     assert cubic.host > job_needs(model, engine, shape, target).host
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("image_order", [1, 3])
+def test_what_preparing_takes_is_counted(masked, image_order):
+    """Tiles so small that the window takes less than what comes before it."""
+    model, engine = made(labels=2, patch=(8, 8, 8))
+    how = Normalisation(scheme=NormalisationScheme.ZSCORE, masked=masked)
+    model = replace(
+        model, spacing_mm=(2, 2, 2), normalisation={"CT": (how,)}, image_order=image_order
+    )
+    voxels = np.random.default_rng(0).integers(0, 500, (60, 128, 128), np.int16)
+    affine = np.diag([1.5, 1.5, 2.0, 1.0])
+    scan = Volume(
+        voxels=voxels, geometry=Geometry(shape=voxels.shape, affine_lps=affine), modality="CT"
+    )
+    shape = prepare(scan, model).image.shape[1:]
+    tracemalloc.start()
+    try:
+        prepare(scan, model)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    need = job_needs(model, engine, shape, voxels.shape)
+    assert peak <= need.host
+    if masked or image_order == 3:
+        assert need.host < 1.35 * peak, "jobs that fit must not be refused"
 
 
 def test_a_job_that_fits_is_let_in_and_one_that_does_not_is_told(tmp_path):
