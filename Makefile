@@ -66,7 +66,7 @@ $(TENSORRTS): .venv-trt%/.done: .venv/.dev
 test-tensorrt: $(TENSORRTS) ## TensorRT's real API and builds, without a GPU
 	$(PY) -m pytest tests/tensorrt_api
 bench-gpu: ## On a machine with a GPU and torch: its tests, then seconds a stage; writes bench-gpu.json
-	PYTHONPATH=service$${PYTHONPATH:+:$$PYTHONPATH} python3 -m pytest -m gpu tests/gpu
+	PYTHONPATH=service:tests$${PYTHONPATH:+:$$PYTHONPATH} python3 -m pytest --noconftest -m gpu tests/gpu
 	PYTHONPATH=service:tests$${PYTHONPATH:+:$$PYTHONPATH} python3 tests/gpu/bench_gpu.py
 e2e: .venv/.dev peers ## Run the end-to-end tests alone
 	$(PY) -m pytest -m e2e

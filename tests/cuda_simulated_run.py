@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
+from cuda.core._utils.cuda_utils import CUDAError
 from numba import cuda
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 import fake_tensorrt
 from cuda_simulation import report_on
@@ -231,7 +232,7 @@ def plans_that_do_not_fit_are_refused():
         engine_of(model_of(labels=7))
     with raises(PlanRefused):
         engine_of(model_of(patch=(4, 5, 7)))
-    with failing("context"), raises(PlanRefused):
+    with failing("context"), raises(DeviceMemoryFull):
         engine_of(model_of())
 
 
@@ -247,6 +248,25 @@ def onnx_session(folder, **changes):
     model = model_of(onnx_path=path)
     given = {"tile_batch": 2, "provider": "CPUExecutionProvider", "device": "cpu", **changes}
     return model, OnnxCudaEngine(model, **given)
+
+
+def failing_network():
+    """A reshape that only its run finds out to be wrong."""
+    from onnx import TensorProto, helper
+
+    shape = (1, CHANNELS, *PATCH)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Shape", ["input"], ["size"]),
+            helper.make_node("Add", ["size", "size"], ["twice"]),
+            helper.make_node("Reshape", ["input", "twice"], ["logits"]),
+        ],
+        "broken",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", *shape[1:]])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", LABELS, *PATCH])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return model.SerializeToString()
 
 
 def onnx_runtime_reads_and_writes_our_memory():
@@ -281,13 +301,14 @@ def what_onnx_runtime_says_has_our_names():
             return getattr(session, name)
 
         def run_with_iobinding(self, *_):
-            raise ort_errors.RuntimeException(self._text)
+            raise RuntimeError(f"Error in execution: {self._text}")
 
     with tempfile.TemporaryDirectory() as folder:
         _, engine = onnx_session(folder)
         session = engine._session
         for text, kind in (
             ("BFCArena: Failed to allocate memory for requested buffer", DeviceMemoryFull),
+            ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", DeviceMemoryFull),
             ("CUDA failure 700: an illegal memory access was encountered", DeviceLost),
         ):
             engine._session = Broken(text)
@@ -296,11 +317,28 @@ def what_onnx_runtime_says_has_our_names():
 
 
 def what_cuda_says_has_our_names():
+    """Copies raise numba's error, launches and linking cuda.core's."""
     for code, kind in ((2, DeviceMemoryFull), (700, DeviceLost)):
         with raises(kind), device_memory.faults_named():
             said = device_memory.CudaAPIError()
             said.code = code
             raise said
+    for text, kind in (
+        ("CUDA_ERROR_OUT_OF_MEMORY: The API call failed", DeviceMemoryFull),
+        ("CUDA_ERROR_ILLEGAL_ADDRESS: While executing a kernel", DeviceLost),
+    ):
+        with raises(kind), device_memory.faults_named():
+            raise CUDAError(text)
+
+
+def what_onnx_runtime_really_raises_is_named():
+    """A node that fails at run time in the installed library: no fake stands for its error."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, engine = onnx_session(folder)
+        engine._session = onnxruntime.InferenceSession(failing_network())
+        engine._bindings.clear()
+        with raises(DeviceLost):
+            engine.enqueue(1)
 
 
 def input_is_the_cpus():
@@ -388,6 +426,7 @@ COMPARISONS = (
     onnx_runtime_without_cuda_is_refused,
     what_onnx_runtime_says_has_our_names,
     what_cuda_says_has_our_names,
+    what_onnx_runtime_really_raises_is_named,
 )
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Bring what a bare GPU machine lacks, in pieces that each fit into one call.
 
 Here, ``python tests/gpu/carry.py pack``: fetches wheels into ``.carry/`` (name it in
-``.git/info/exclude``), cuts their archive into folders of at most 50 MiB and prints the calls to
-make. There, ``python3 tests/gpu/carry.py unpack FOLDER``: keeps the pieces in /tmp/carry; with the
-last one it installs all into /tmp/site. Standard library only.
+``.git/info/exclude``), cuts their archive into folders of at most 36 MiB (the working tree, 22 MiB,
+goes with each) and prints the calls to make. There, ``python3 tests/gpu/carry.py unpack FOLDER``:
+keeps the pieces in /tmp/carry; with the last one it installs all beside torch, whose libraries of
+CUDA ONNX Runtime looks for there, in place of ONNX Runtime for CPUs. Standard library only.
 """
 
 import json
@@ -11,27 +12,34 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 
-CARRY, KEPT, SITE = Path(".carry"), Path("/tmp/carry"), Path("/tmp/site")
-PIECE = 50 * 2**20
+CARRY, KEPT = Path(".carry"), Path("/tmp/carry")
+PIECE = 36 * 2**20
 
 # What viscera imports on its way to an engine and that machine's Python 3.12 lacks; the lock says
-# which versions go together.
+# which versions go together. NVVM is CUDA_HOME's there: a newer one than its linker is of no use.
 LOCK = Path("deploy/locks/requirements-gpu.lock")
 NEEDS = (
-    *("annotated-types", "jaxtyping", "nvidia-nvvm", "pydantic", "pydantic-core"),
+    *("annotated-types", "jaxtyping", "pydantic", "pydantic-core"),
     *("pydantic-settings", "python-dotenv", "structlog", "typing-inspection", "wadler-lindig"),
 )
+# TensorRT-RTX has no code for Hopper: only on another chip is it worth its calls.
 ENGINES = {
     "onnx-cuda": ["onnxruntime-gpu==1.31.1"],
     "tensorrt-rtx": ["tensorrt-rtx-cu13-bindings==1.7.1.116", "tensorrt-rtx-cu13-libs==1.7.1.116"],
 }
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux_2_31")
-RUN = (
-    "export PYTHONUNBUFFERED=1 PYTHONPATH=/tmp/site:service:tests; python3 -m pytest -rA -m gpu"
-    " tests/gpu 2>&1 | tee $OUT/tests.txt; python3 tests/gpu/bench_gpu.py --out $OUT/bench-gpu.json"
+SET = (
+    "export PYTHONUNBUFFERED=1 PYTHONPATH=service:tests CUDA_HOME=/usr/local/cuda"
+    " NUMBA_THREADING_LAYER=omp; "
+)
+RUNS = (
+    # Without conftest.py: it takes pynetdicom.
+    "python3 -m pytest --noconftest -rA -m gpu tests/gpu 2>&1 | tee $OUT/tests.txt",
+    "python3 tests/gpu/bench_gpu.py --out $OUT/bench-gpu.json 2>&1 | tee $OUT/bench.txt",
 )
 
 
@@ -52,7 +60,8 @@ def pack(engines):
     for folder in folders:
         call = f"python3 tests/gpu/carry.py unpack {folder} {len(folders)}"
         print(json.dumps({"carry": [str(folder)], "command": call}))
-    print(json.dumps({"timeout_s": 600, "command": RUN}))
+    for run in RUNS:
+        print(json.dumps({"timeout_s": 600, "command": SET + run}))
 
 
 def cut(wheels):
@@ -84,13 +93,17 @@ def unpack(folder, count):
     archive.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
     with tarfile.open(archive) as tar:
         tar.extractall(KEPT, filter="data")
-    options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--upgrade", "--target", SITE]
+    pip = [sys.executable, "-m", "pip"]
     wheels = sorted((KEPT / "wheels").glob("*.whl"))
-    subprocess.run([sys.executable, "-m", "pip", "install", *options, *wheels], check=True)
+    if any(wheel.name.startswith("onnxruntime_gpu") for wheel in wheels):
+        subprocess.run([*pip, "uninstall", "--quiet", "--yes", "onnxruntime"], check=True)
+    options = ["--quiet", "--no-index", "--no-deps", "--no-compile", "--upgrade"]
+    subprocess.run([*pip, "install", *options, *wheels], check=True)
     # NVIDIA gives the name that one imports as a source distribution alone.
-    if (SITE / "tensorrt_rtx_bindings").is_dir():
-        (SITE / "tensorrt_rtx").mkdir()
-        (SITE / "tensorrt_rtx" / "__init__.py").write_text(
+    site = Path(sysconfig.get_path("purelib"))
+    if (site / "tensorrt_rtx_bindings").is_dir():
+        (site / "tensorrt_rtx").mkdir(exist_ok=True)
+        (site / "tensorrt_rtx" / "__init__.py").write_text(
             "from tensorrt_rtx_bindings import *\nfrom tensorrt_rtx_bindings import __version__\n"
         )
     print("installed", *(wheel.name for wheel in wheels))
@@ -98,6 +111,6 @@ def unpack(folder, count):
 
 if __name__ == "__main__":
     if sys.argv[1] == "pack":
-        pack(sys.argv[2:] or list(ENGINES))
+        pack(sys.argv[2:] or ["onnx-cuda"])
     else:
         unpack(Path(sys.argv[2]), int(sys.argv[3]))

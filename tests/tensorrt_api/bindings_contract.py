@@ -86,7 +86,7 @@ def check_build():
     from viscera.segment.tensorrt_build import BuildFailed, build_plan
 
     trt, builder, config, profile = builder_side(network_parses=True)
-    assert build_plan(trt, b"onnx", 3, b"", lambda done: None) == (b"plan", b"timings")
+    assert build_plan(trt, b"onnx", 3, b"", "SM90", lambda done: None) == (b"plan", b"timings")
     strongly_typed = 1 << int(real.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     builder.create_network.assert_called_once_with(strongly_typed)
     shapes = [(n, 1, *PATCH) for n in (1, 3, 3)]
@@ -97,7 +97,7 @@ def check_build():
     assert monitor.step_complete("part", 1) is True
     monitor.phase_finish("part")
     with pytest.raises(BuildFailed, match="no such operator"):
-        build_plan(builder_side(network_parses=False)[0], b"onnx", 3, b"", lambda done: None)
+        build_plan(builder_side(network_parses=False)[0], b"onnx", 3, b"", "SM90", print)
 
 
 def run_side():
@@ -138,6 +138,7 @@ def check_run():
     memory = ModuleType("viscera.segment.device_memory")
     memory.new_stream = lambda: "stream"
     memory.require = lambda size: None
+    memory.free_dropped = lambda: None
     memory.empty = lambda shape: np.zeros(shape, np.float32)
     memory.address_of = lambda array: array.ctypes.data
     memory.handle_of = lambda stream: 7

@@ -92,6 +92,7 @@ def request(folder, onnx_path, **changes):
         "half": True,
         "plan": str(folder / "one.plan"),
         "timing": str(folder / "gpu.timing"),
+        "chip": "SM89",
         **changes,
     }
     return BuildRequest(**given)

@@ -63,7 +63,9 @@ class DeviceRing:
 
     def require_finite(self) -> None:
         """Refuse logits that were NaN or infinite; waits for the stream."""
-        lost = int(self._lost.copy_to_host(stream=self._stream)[0])
+        found = self._lost.copy_to_host(stream=self._stream)
+        self._stream.synchronize()
+        lost = int(found[0])
         if lost:
             raise ModelRefused(
                 f"the network answered NaN or infinity at {lost} voxels; finite logits were"
@@ -169,5 +171,6 @@ def _mark(image: Any, stream: Any, low: np.ndarray, high: np.ndarray, above: flo
     depth = int((high - low)[:, 0].max())
     first, end = (cuda.to_device(array, stream=stream) for array in (low, high))
     cuda_kernels.mark_above(image, first, end, depth, np.float32(above), marked, stream)
-    found: np.ndarray = marked.copy_to_host(stream=stream).astype(bool)
-    return found
+    found: np.ndarray = marked.copy_to_host(stream=stream)
+    stream.synchronize()
+    return found.astype(bool)

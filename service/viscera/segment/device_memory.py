@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numba import cuda
+from cuda.core._utils.cuda_utils import CUDAError
+from numba import config, cuda
 from numba.cuda.cudadrv.driver import CudaAPIError
 
 from viscera.domain.arrays import Logits, Tiles
@@ -13,6 +14,9 @@ from viscera.errors import DeviceLost, DeviceMemoryFull
 from viscera.segment.engine import DeviceEngine
 
 _OUT_OF_MEMORY = 2  # cuda.h: CUDA_ERROR_OUT_OF_MEMORY
+_SAYS_FULL = "CUDA_ERROR_OUT_OF_MEMORY"
+_FAULTS = (CudaAPIError, CUDAError)
+"""Copies and queries raise numba's; launches and linking raise cuda.core's, which has no code."""
 
 
 def new_stream() -> Any:
@@ -38,9 +42,9 @@ def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
     DeviceMemoryFull
         If it does not fit.
     """
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    require(size)
-    return cuda.device_array(shape, dtype)
+    require(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+    with faults_named():
+        return cuda.device_array(shape, dtype)
 
 
 def require(size_bytes: int) -> None:
@@ -50,8 +54,12 @@ def require(size_bytes: int) -> None:
     ------
     DeviceMemoryFull
         With how much was asked for and how much there is.
+    DeviceLost
+        If the GPU does not say.
     """
-    free, total = cuda.current_context().get_memory_info()
+    free_dropped()
+    with faults_named():
+        free, total = cuda.current_context().get_memory_info()
     if size_bytes > free:
         raise DeviceMemoryFull(
             f"{size_bytes / 2**20:.0f} MiB of GPU memory are needed, {free / 2**20:.0f} of"
@@ -59,13 +67,23 @@ def require(size_bytes: int) -> None:
         )
 
 
+def free_dropped() -> None:
+    """Give back what numba keeps of dropped arrays; other libraries cannot ask it to."""
+    if vars(config)["ENABLE_CUDASIM"]:
+        return
+    with faults_named():
+        context = cuda.current_context()
+        context.memory_manager.deallocations.clear()
+        context.deallocations.clear()
+
+
 @contextmanager
 def faults_named() -> Iterator[None]:
     """Turn what CUDA says into `DeviceMemoryFull`, or `DeviceLost` for everything that sticks."""
     try:
         yield
-    except CudaAPIError as error:
-        if error.code == _OUT_OF_MEMORY:
+    except _FAULTS as error:
+        if getattr(error, "code", None) == _OUT_OF_MEMORY or _SAYS_FULL in str(error):
             raise DeviceMemoryFull(
                 f"the GPU's memory is used up: {error}; lower engine.tile_batch, or free the GPU"
             ) from error

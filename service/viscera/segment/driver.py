@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from viscera.errors import DeviceUnavailable
 _SCRIPT = Path(__file__).with_name("driver_probe.py")
 _TIMEOUT_S = 60.0
 """A driver without its persistence daemon needs seconds a GPU for the first cuInit."""
+_KILLED_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +44,42 @@ def probe_gpu(script: Path = _SCRIPT, timeout_s: float = _TIMEOUT_S) -> Gpu:
     DeviceUnavailable
         If there is no driver, no GPU, or the driver fails, crashes or hangs.
     """
-    try:
-        done = subprocess.run(
-            [sys.executable, "-I", str(script)],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
+    status, said = _run(script, timeout_s)
+    if status:
         raise DeviceUnavailable(
-            f"the NVIDIA driver did not answer within {timeout_s:g} s; reset the GPU or reboot"
-        ) from error
-    if done.returncode:
-        raise DeviceUnavailable(
-            f"asking the NVIDIA driver ended with status {done.returncode}; an installed driver"
+            f"asking the NVIDIA driver ended with status {status}; an installed driver"
             " was expected to answer: install it anew"
         )
     # The last line: a driver may print too.
-    answer = json.loads(done.stdout.splitlines()[-1])
+    answer = json.loads(said.splitlines()[-1])
     if "error" in answer:
         raise DeviceUnavailable(
             f"no usable NVIDIA GPU: {answer['error']}; look at `nvidia-smi`, or install viscera"
             " without GPU extras"
         )
     return Gpu(**answer | {"capability": tuple(answer["capability"])})
+
+
+def _run(script: Path, timeout_s: float) -> tuple[int, bytes]:
+    """Return exit status and output of `script`.
+
+    A child that hangs within the driver ignores even SIGKILL: nobody waits for it for long.
+    """
+    child = subprocess.Popen(
+        [sys.executable, "-I", str(script)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        said, _ = child.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired as error:
+        child.kill()
+        assert child.stdout is not None
+        child.stdout.close()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(_KILLED_S)
+        raise DeviceUnavailable(
+            f"the NVIDIA driver did not answer within {timeout_s:g} s; reset the GPU or reboot"
+        ) from error
+    return child.returncode, said

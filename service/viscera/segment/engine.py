@@ -3,6 +3,8 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from viscera.domain.arrays import Logits, Tiles
 
 
@@ -48,6 +50,20 @@ class DeviceEngine(Engine, Protocol):
 def stream_of(engine: Engine) -> Any:
     """Return the stream on which `engine` takes its image, None where it is on the host."""
     return engine.stream if isinstance(engine, DeviceEngine) else None
+
+
+def fill_batch(engine: DeviceEngine) -> None:
+    """Run a full batch of nothing: memory and algorithms that a library takes at first use.
+
+    Raises
+    ------
+    DeviceMemoryFull, DeviceLost
+        What the GPU says.
+    """
+    with faults_of(engine):
+        engine.tiles.copy_to_device(np.zeros(engine.tiles.shape, np.float32), stream=engine.stream)
+        engine.enqueue(engine.tile_batch)
+        engine.stream.synchronize()
 
 
 def faults_of(engine: Engine) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from viscera.metrics import Metrics
 from viscera.segment import golden as golden_tile
 from viscera.segment.building import PlanNotBuilt
 from viscera.segment.driver import Gpu, probe_gpu
-from viscera.segment.engine import DeviceEngine, Engine
+from viscera.segment.engine import DeviceEngine, Engine, fill_batch
 from viscera.segment.golden import FLOAT32, HALF, Tolerance
 
 _log = log.get(__name__)
@@ -209,10 +209,12 @@ def _start(
     except (DeviceMemoryFull, HostMemoryFull) as error:
         if settings.tile_batch == 1:
             raise
-        half = settings.tile_batch // 2
-        _log.warning("tile_batch_halved", engine=rung.name, tile_batch=half, why=str(error))
-        fewer = settings.model_copy(update={"tile_batch": half})
-        return _start(rung, model, golden, fewer, gpu)
+        why = str(error)
+    # Not within `except`: the error's frames hold the engine that failed, and all its memory.
+    half = settings.tile_batch // 2
+    _log.warning("tile_batch_halved", engine=rung.name, tile_batch=half, why=why)
+    fewer = settings.model_copy(update={"tile_batch": half})
+    return _start(rung, model, golden, fewer, gpu)
 
 
 def _start_with(
@@ -234,6 +236,8 @@ def _start_with(
             " install it again, or uninstall it"
         ) from error
     try:
+        if isinstance(engine, DeviceEngine):
+            fill_batch(engine)
         report = golden_tile.check(engine, model, golden, tolerance=rung.tolerance)
         if isinstance(engine, DeviceEngine):
             golden_tile.check_window(engine, model, golden, tolerance=rung.tolerance)

@@ -13,7 +13,9 @@ from viscera.segment import device_memory
 from viscera.segment.onnx_session import check_signature, open_session
 
 _PROVIDER = "CUDAExecutionProvider"
-_OUT_OF_MEMORY = ("out of memory", "failed to allocate", "available memory")
+_OUT_OF_MEMORY = ("out of memory", "failed to allocate", "available memory", "alloc_failed")
+_RUN_ERRORS = (RuntimeError, ort_errors.RuntimeException, ort_errors.Fail)
+"""A bound run raises Python's own RuntimeError, and keeps ONNX Runtime's classes for others."""
 
 
 class OnnxCudaEngine:
@@ -44,6 +46,7 @@ class OnnxCudaEngine:
     def __init__(
         self, model: Model, *, tile_batch: int, provider: str = _PROVIDER, device: str = "cuda"
     ) -> None:
+        device_memory.free_dropped()
         self.stream = device_memory.new_stream()
         self._device = device
         self._session: Any = _load(model, provider, device_memory.handle_of(self.stream))
@@ -83,7 +86,7 @@ class OnnxCudaEngine:
         """
         try:
             self._session.run_with_iobinding(self._bound(count), self._options)
-        except (ort_errors.RuntimeException, ort_errors.Fail) as error:
+        except _RUN_ERRORS as error:
             if any(word in str(error).lower() for word in _OUT_OF_MEMORY):
                 raise DeviceMemoryFull(
                     f"no GPU memory to run the network on {count} tiles; lower engine.tile_batch,"

@@ -10,12 +10,14 @@ from viscera.domain.models import Model
 from viscera.errors import ModelRefused
 
 _LOAD_ERRORS = (
+    ort_errors.EPFail,
     ort_errors.Fail,
     ort_errors.InvalidArgument,
     ort_errors.InvalidGraph,
     ort_errors.InvalidProtobuf,
     ort_errors.NoSuchFile,
     ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
 )
 
 
@@ -28,7 +30,10 @@ def open_session(model: Model, options: Any, providers: Sequence[Any]) -> Any:
         If ONNX Runtime does not take it.
     """
     try:
-        return onnxruntime.InferenceSession(str(model.onnx), options, providers=providers)
+        # Else a GPU's failure is printed, and the CPU's is what we are told.
+        return onnxruntime.InferenceSession(
+            str(model.onnx), options, providers=providers, enable_fallback=0
+        )
     except _LOAD_ERRORS as error:
         raise ModelRefused(
             f"the network of {model.full_name} cannot be loaded by ONNX Runtime"

@@ -66,9 +66,22 @@ class PlanCache:
         """Return the plan of `key`; None if there is none, or not the one that was written."""
         return read_sealed(self.path_of(key))
 
-    def drop(self, key: PlanKey) -> None:
-        """Remove a plan that does not load; it will be built again."""
-        self.path_of(key).unlink(missing_ok=True)
+    def accept(self, key: PlanKey) -> None:
+        """Note that the plan loads."""
+        self._refused_path(key).unlink(missing_ok=True)
+
+    def refuse(self, key: PlanKey) -> bool:
+        """Put a plan that does not load out of use; whether building it again makes sense.
+
+        It does once: minutes of the GPU at every start would not mend what is never mended.
+        """
+        if self._refused_path(key).exists():
+            return False
+        self.path_of(key).rename(self._refused_path(key))
+        return True
+
+    def _refused_path(self, key: PlanKey) -> Path:
+        return self.path_of(key).with_suffix(".refused")
 
 
 def write_sealed(path: Path, content: bytes) -> None:

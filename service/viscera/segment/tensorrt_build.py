@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class BuildRequest:
     """Whether the network is to be typed for half precision first."""
     plan: str
     timing: str
+    chip: str
+    """The GPU's kind, e.g. ``SM89``; TensorRT-RTX would build for several, and not for all."""
 
 
 class BuildFailed(Exception):
@@ -48,6 +51,7 @@ def build_plan(
     network: bytes,
     tile_batch: int,
     timings: bytes,
+    chip: str,
     report: Callable[[float], None],
 ) -> tuple[bytes, bytes]:
     """Return the plan, and the timings of the kernels that were tried.
@@ -62,6 +66,8 @@ def build_plan(
         Tiles a call at most; the plan is tuned for just this number.
     timings
         Of an earlier build on the same GPU; may be empty.
+    chip
+        As `BuildRequest` has it.
     report
         Called with the share done.
 
@@ -81,6 +87,9 @@ def build_plan(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     config.add_optimization_profile(_profile(builder, definition, tile_batch))
+    if hasattr(trt, "ComputeCapability"):
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, chip), 0)
     cache = config.create_timing_cache(timings)
     config.set_timing_cache(cache, ignore_mismatch=False)
     config.progress_monitor = _monitor(trt, report)
@@ -119,28 +128,32 @@ def _logger(trt: Any) -> Any:
 
 def _monitor(trt: Any, report: Callable[[float], None]) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # whichever module this is
-        """Turns nested phases into one number that only grows."""
+        """Turns nested phases into one number that only grows. TensorRT's threads all call it."""
 
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._phases: dict[str, tuple[int, int]] = {}
             self._shown = 0.0
+            self._lock = threading.Lock()
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
-            self._phases[phase] = (0, max(steps, 1))
+            with self._lock:
+                self._phases[phase] = (0, max(steps, 1))
 
         def step_complete(self, phase: str, step: int) -> bool:
-            self._phases[phase] = (step + 1, self._phases[phase][1])
-            done, scale = 0.0, 1.0
-            for finished, steps in self._phases.values():  # from the outermost in
-                done += scale * min(finished / steps, 1.0)
-                scale /= steps
-            self._shown = max(self._shown, min(done, 1.0))
-            report(self._shown)
-            return True
+            with self._lock:
+                self._phases[phase] = (step + 1, self._phases.get(phase, (0, step + 1))[1])
+                done, scale = 0.0, 1.0
+                for finished, steps in self._phases.values():  # from the outermost in
+                    done += scale * min(finished / steps, 1.0)
+                    scale /= steps
+                self._shown = max(self._shown, min(done, 1.0))
+                report(self._shown)
+            return True  # anything else would cancel the build, an exception too
 
         def phase_finish(self, phase: str) -> None:
-            self._phases.pop(phase, None)
+            with self._lock:
+                self._phases.pop(phase, None)
 
     return Monitor()
 
@@ -173,6 +186,7 @@ def main(argument: str) -> None:
         read_network(Path(request.onnx), half=request.half),
         request.tile_batch,
         read_sealed(Path(request.timing)) or b"",
+        request.chip,
         lambda done: print(f"{done:.4f}", flush=True),  # noqa: T201 - read by the parent
     )
     write_sealed(Path(request.timing), timings)

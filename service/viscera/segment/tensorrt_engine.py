@@ -6,7 +6,7 @@ import numpy as np
 
 from viscera.domain.arrays import Logits, Tiles
 from viscera.domain.models import Model
-from viscera.errors import DeviceLost, ModelRefused
+from viscera.errors import DeviceLost, DeviceMemoryFull, ModelRefused
 from viscera.segment import device_memory
 
 
@@ -41,6 +41,7 @@ class TensorRtEngine:
         self._trt = trt
         self._logger = trt.Logger(trt.Logger.ERROR)
         self._runtime = trt.Runtime(self._logger)
+        device_memory.require(len(plan))  # for lack of memory too the answer would be None
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise PlanRefused("the plan does not load on this GPU with this TensorRT")
@@ -53,7 +54,10 @@ class TensorRtEngine:
         device_memory.require(int(self._engine.device_memory_size_v2))
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise PlanRefused("TensorRT made no execution context for the plan")
+            raise DeviceMemoryFull(
+                "TensorRT made no execution context for the plan; lower engine.tile_batch, or"
+                " free the GPU"
+            )
         self.tiles = device_memory.empty((tile_batch, len(model.channels), *model.patch_size))
         self.logits = device_memory.empty((tile_batch, model.output_count, *model.patch_size))
         self._bind(low[0])

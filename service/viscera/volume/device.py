@@ -15,7 +15,7 @@ from viscera.volume.sampling import Scaling, axis_table
 from viscera.volume.spline import axis_apart, spline_axes, spline_taps
 from viscera.volume.upload import upload
 
-_NO_LIMITS = (np.float32([-np.inf]), np.float32([np.inf]))
+_NO_LIMITS = (np.array([-np.inf], np.float32), np.array([np.inf], np.float32))
 
 
 def image_on_device(
@@ -168,8 +168,9 @@ class _Resampling:
         low, high = (cuda.device_array(shape, np.float32) for _ in range(2))
         cuda_kernels.extremes(source, apart or 0, low, high, self.stream)
         axis = None if apart is None else 1
-        least = low.copy_to_host(stream=self.stream).min(axis=axis)
-        most = high.copy_to_host(stream=self.stream).max(axis=axis)
+        down = [part.copy_to_host(stream=self.stream) for part in (low, high)]
+        self.stream.synchronize()
+        least, most = down[0].min(axis=axis), down[1].max(axis=axis)
         return np.atleast_1d(scaling.apply(least)), np.atleast_1d(scaling.apply(most))
 
     def _up(self, table: np.ndarray) -> Any:

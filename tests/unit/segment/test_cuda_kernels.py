@@ -31,6 +31,7 @@ RUNS = [
     "onnx_runtime_without_cuda_is_refused",
     "what_onnx_runtime_says_has_our_names",
     "what_cuda_says_has_our_names",
+    "what_onnx_runtime_really_raises_is_named",
 ]
 KERNELS = [
     *("gather", "accumulate", "mark_above", "clear", "find_winners", "restore"),

@@ -1,6 +1,7 @@
 """Which engine serves, and what start-up refuses."""
 
 import sys
+import weakref
 from importlib import metadata
 
 import numpy as np
@@ -272,3 +273,25 @@ def test_what_does_not_fit_gets_a_smaller_tile_batch(package, kind):
     never = (rung_of("greedy", raising(kind("not even one"))), LADDER[-1])
     assert start_engine(*package, EngineSettings(tile_batch=4), metrics, never).name == "onnx-cpu"
     assert demotions(metrics, "greedy") == 1
+
+
+def test_what_did_not_fit_is_gone_before_less_is_tried(package):
+    """An error's frames hold the engine that raised it: with all its memory, on a GPU."""
+    model, made = package
+    right = OnnxCpuEngine(model, threads=1, tile_batch=1)
+    before = []
+
+    class Full(FunctionEngine):
+        def infer(self, tiles):
+            raise DeviceMemoryFull(f"no room for {len(tiles)} tiles beside {self}")
+
+    def build(model, settings, gpu):
+        assert [made() for made in before] == [None] * len(before)
+        kind = Full if settings.tile_batch > 2 else FunctionEngine
+        engine = kind(right.infer, settings.tile_batch)
+        before.append(weakref.ref(engine))
+        return engine
+
+    ladder = (rung_of("greedy", build), LADDER[-1])
+    engine = start_engine(model, made, EngineSettings(tile_batch=9), Metrics(), ladder)
+    assert (engine.tile_batch, len(before)) == (2, 3)

@@ -75,6 +75,7 @@ class Site:
                 half=True,
                 plan=str(self._plan),
                 timing=str(self._go),
+                chip="SM90",
             )
         )
 

@@ -9,6 +9,7 @@ import pytest
 
 from segment_fakes import make_model
 from viscera.config import EngineSettings
+from viscera.errors import DeviceUnavailable
 from viscera.segment.building import PlanNotBuilt
 from viscera.segment.driver import Gpu
 from viscera.segment.plans import PlanCache, PlanKey, read_sealed, write_sealed
@@ -48,9 +49,18 @@ def test_what_was_written_is_read(tmp_path):
     write_sealed(cache.path_of(KEY), b"machine code")
     assert cache.read(KEY) == b"machine code"
     assert len(list((tmp_path / "plans").iterdir())) == 1
-    cache.drop(KEY)
-    cache.drop(KEY)
+
+
+def test_a_plan_that_does_not_load_is_built_again_once(tmp_path):
+    cache = PlanCache(tmp_path)
+    write_sealed(cache.path_of(KEY), b"for another chip")
+    assert cache.refuse(KEY)
     assert cache.read(KEY) is None
+    write_sealed(cache.path_of(KEY), b"built anew")
+    assert not cache.refuse(KEY)
+    assert cache.read(KEY) == b"built anew", "kept, so that the next start does not build either"
+    cache.accept(KEY)
+    assert cache.refuse(KEY)
 
 
 @pytest.mark.parametrize("field", [field.name for field in fields(PlanKey)])
@@ -102,3 +112,18 @@ def test_a_plan_is_built_from_the_half_network_that_a_package_brings(tmp_path, m
         ("model.fp16.onnx", False),
     ]
     assert wanted[0].plan != wanted[1].plan
+
+
+def test_a_gpu_that_this_tensorrt_has_no_code_for_gets_no_plan(tmp_path, monkeypatch):
+    """TensorRT-RTX names the chips that it builds for; a plan for another would never load."""
+    kinds = SimpleNamespace(SM89=1, SM120=2)
+    rtx = SimpleNamespace(__name__="any_rtx", __version__="1.7", ComputeCapability=kinds)
+    monkeypatch.setitem(sys.modules, "any_rtx", rtx)
+    settings = EngineSettings(plan_cache=tmp_path)
+    model = make_model(labels=2, patch=(4, 4, 4), onnx_path=tmp_path / "model.onnx")
+    gpu = Gpu(name="NVIDIA H200", capability=(9, 0), cuda=13010, driver="580", memory_bytes=2**36)
+    with pytest.raises(DeviceUnavailable, match="knows SM120, SM89, not the SM90 of NVIDIA H200"):
+        load_tensorrt("any_rtx", model, settings, gpu)
+    with pytest.raises(PlanNotBuilt) as missing:
+        load_tensorrt("any_rtx", model, settings, replace(gpu, capability=(12, 0)))
+    assert missing.value.request.chip == "SM120"
