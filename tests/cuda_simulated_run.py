@@ -22,7 +22,7 @@ from viscera.domain.models import Normalisation, NormalisationScheme, Order, Sep
 from viscera.domain.volumes import Volume
 from viscera.errors import DeviceLost, DeviceMemoryFull, DeviceUnavailable, ModelRefused
 from viscera.segment import device_memory, golden, segment
-from viscera.segment.engine import DeviceEngine
+from viscera.segment.engine import DeviceEngine, fill_batch
 from viscera.segment.memory import job_needs
 from viscera.segment.onnx_cpu import OnnxCpuEngine
 from viscera.segment.onnx_cuda import OnnxCudaEngine
@@ -202,6 +202,15 @@ def golden_tile_goes_through_the_window():
             golden.check_window(engine_of(model), model, made)
     finally:
         cuda_kernels.find_winners = right
+
+
+def a_full_batch_is_run_before_a_job_comes():
+    counts = []
+    function = lambda tiles: counts.append(len(tiles)) or network(tiles)  # noqa: E731
+    fill_batch(engine_of(model_of(), function, most=3))
+    assert counts == [2], "the engine's tile_batch"
+    with failing("execute"), raises(DeviceLost):
+        fill_batch(engine_of(model_of()))
 
 
 def kernels_for_the_input_are_compiled():
@@ -419,6 +428,7 @@ COMPARISONS = (
     a_batch_on_the_host_goes_up_and_comes_down,
     golden_tile_judges_it,
     golden_tile_goes_through_the_window,
+    a_full_batch_is_run_before_a_job_comes,
     kernels_for_the_input_are_compiled,
     plans_that_do_not_fit_are_refused,
     a_call_that_is_not_taken_is_a_lost_device,

@@ -21,15 +21,17 @@ from numba import cuda
 from torch_engine import PlainUNet, TorchEngine
 
 from segment_fakes import make_model
+from viscera.domain.models import Normalisation, NormalisationScheme, Order
 from viscera.segment import segment
 from viscera.segment.driver import probe_gpu
 from viscera.segment.tiles import TileGrid
 from viscera.segment.weights import gaussian
-from viscera.volume.device import resample_on_device
-from viscera.volume.sampling import Scaling
+from viscera.volume.device import image_on_device
+from viscera.volume.normalise import scaling_of
+from viscera.volume.upload import upload
 
 ROUNDS = 3
-SCALING = Scaling(lower=-991, upper=362, mean=50, sd=141)
+CT = Normalisation(scheme=NormalisationScheme.CT, lower=-991, upper=362, mean=50, sd=141)
 PLANS = {
     "amos": {
         "source": (300, 512, 512),
@@ -78,14 +80,7 @@ def seconds_of(run):
 
 def ours(source, plan, engine, model):
     """Return seconds by stage, and the label map."""
-    labels = np.empty(plan["source"], np.uint8)
-
-    def up():
-        return resample_on_device([source], plan["shape"], (1, 1, 1), [SCALING], engine.stream)
-
-    def whole():
-        segment(up(), model, engine, labels, lambda done: None)
-
+    labels = label_map(source, plan, engine, model)
     tiles = len(TileGrid.cover(plan["shape"], plan["patch"], 0.5))
 
     def network():
@@ -93,14 +88,30 @@ def ours(source, plan, engine, model):
             engine.enqueue(engine.tile_batch)
         engine.stream.synchronize()
 
-    def input_only():
-        up()
-        engine.stream.synchronize()
-
-    stages = {"total": whole, "input": input_only, "network": network}
+    stages = {
+        "total": lambda: label_map(source, plan, engine, model),
+        "input": lambda: prepared(source, plan, engine),
+        "network": network,
+        "input, linear": lambda: prepared(source, plan, engine, order=1),
+        "upload": lambda: upload(source, engine.stream),
+        "upload, pageable": lambda: cuda.to_device(source, stream=engine.stream),
+    }
     found = {name: seconds_of(run) for name, run in stages.items()}
     found["around"] = found["total"] - found["input"] - found["network"]
-    return found, labels.copy()
+    return found, labels
+
+
+def prepared(source, plan, engine, order=3):
+    """Return the network's input, on the device."""
+    given = ([source], plan["shape"], (order,) * 3, [CT], Order.NORMALISE_FIRST, None)
+    return image_on_device(*given, engine.stream)
+
+
+def label_map(source, plan, engine, model):
+    """From the volume in host memory to the label map there."""
+    labels = np.empty(plan["source"], np.uint8)
+    segment(prepared(source, plan, engine), model, engine, labels, lambda done: None)
+    return labels
 
 
 def peer(source, plan, network):
@@ -108,7 +119,7 @@ def peer(source, plan, network):
     from skimage.transform import resize
 
     start = time.perf_counter()
-    scaled = SCALING.apply(source).astype(np.float32)
+    scaled = scaling_of(CT, source).apply(source)
     image = resize(scaled, plan["shape"], order=3, mode="edge", anti_aliasing=False, clip=True)
     prepared = time.perf_counter()
     logits = window(torch.from_numpy(image.astype(np.float32))[None], plan, network)
@@ -184,7 +195,7 @@ def measure(name, plan, features, tile_batch, with_peer):
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     exact = TorchEngine(network, model, 1, half=False)
-    _, expected = ours(source, plan, exact, model)
+    expected = label_map(source, plan, exact, model)
     exact.close()
     torch.cuda.empty_cache()
     free = cuda.current_context().get_memory_info()[0]
@@ -221,7 +232,6 @@ def main():
         "torch": torch.__version__,
         "not_measured": [
             "nnUNetPredictor itself: nnunetv2 is not on this machine",
-            "cubic input on the GPU: ours is linear here (models.profile = fast), the peer's cubic",
             "the AMOS-sized network through ONNX Runtime and TensorRT: torch's engine alone",
         ],
         "rows": [],

@@ -24,6 +24,7 @@ RUNS = [
     "a_batch_on_the_host_goes_up_and_comes_down",
     "golden_tile_judges_it",
     "golden_tile_goes_through_the_window",
+    "a_full_batch_is_run_before_a_job_comes",
     "kernels_for_the_input_are_compiled",
     "plans_that_do_not_fit_are_refused",
     "a_call_that_is_not_taken_is_a_lost_device",
