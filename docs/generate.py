@@ -13,7 +13,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from viscera import errors, metrics, supervise
-from viscera.api.gather import ROLE_UP
+from viscera.api.gather import RESTARTS, ROLE_UP
 from viscera.config import Settings
 from viscera.config_text import as_toml
 from viscera.domain.jobs import JobState
@@ -172,9 +172,10 @@ def _metrics() -> Iterator[str]:
             # Where the client library keeps them; a sample would need values.
             labels = wrapper._labelnames
             yield _metric(family.name + suffix, family.type, labels, family.documentation)
-    for gauge in metrics.job_families({}):
+    for gauge in (*metrics.job_families({}), metrics.disk_family({})):
         yield _metric(gauge.name, gauge.type, gauge._labelnames, gauge.documentation)
     yield _metric(ROLE_UP, "gauge", ("role",), "1 if the role answered this scrape (`serve`).")
+    yield _metric(RESTARTS, "counter", ("role",), "How often the role had to be started again.")
     yield "\n## Labels\n"
     yield from _table("label", "values")
     for label, values in _labels().items():
@@ -202,6 +203,7 @@ def _labels() -> dict[str, str]:
         "`reason` of stacks": "an error of [errors.md](errors.md); empty unless refused",
         "`modality`": "`CT`, `MR`",
         "`flag`": words(tuple(FlagKind)),
+        "`folder`": words(metrics.DISKS),
         "`organ`": "the names of the model's labels",
         "`state`": words(tuple(JobState)),
         "`role`": words(supervise.ROLES),

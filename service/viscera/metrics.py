@@ -7,7 +7,15 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
-from viscera.errors import UnusableSeries
+from viscera.errors import (
+    ModelNotFound,
+    ModelRefused,
+    RejectedInstance,
+    ServiceError,
+    SpoolFull,
+    StorageUnavailable,
+    UnusableSeries,
+)
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600)
 MILLILITRES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 1500, 2000, 3000)
@@ -56,6 +64,7 @@ ASSOCIATION_ENDS = (
 )
 STACK_DECISIONS = ("segment", "wait", "ignore", "refuse")
 DELIVERY_OUTCOMES = ("delivered", "postponed", "failed")
+DISKS = ("spool", "results")
 COMMITMENT_OUTCOMES = (
     # Requests
     "asked",
@@ -68,6 +77,8 @@ COMMITMENT_OUTCOMES = (
     "unknown_transaction",
     "invalid",
 )
+
+_REJECTED_BY_US = (SpoolFull.__name__, StorageUnavailable.__name__, ServiceError.__name__)
 
 
 class Metrics:
@@ -163,8 +174,11 @@ class Metrics:
             self.commitments.labels(outcome)
         for end in ASSOCIATION_ENDS:
             self.associations.labels(end)
-        for reason in _names(UnusableSeries):
-            self.stacks.labels("refuse", reason)
+        for error in (UnusableSeries, RejectedInstance, ModelNotFound, ModelRefused):
+            for reason in _names(error):
+                self.stacks.labels("refuse", reason)
+        for reason in (*_names(RejectedInstance), *_REJECTED_BY_US):
+            self.instances.labels("rejected", reason)
 
     @contextmanager
     def stage(self, stage: str, engine: str = "") -> Iterator[None]:
@@ -182,8 +196,18 @@ def _names(error: type[Exception]) -> Iterator[str]:
         yield from _names(below)
 
 
+OLDEST = {
+    "job": "Age of the oldest job that is queued or running; 0 where there is none.",
+    "series": "How long the oldest complete series has waited to be looked at; 0 where none does.",
+    "delivery": "How long ago the job ended whose results have waited longest to be sent; 0 where"
+    " none wait.",
+}
+
+
 def job_families(
-    counts: Mapping[str, int] | None, oldest_age_s: float = 0.0
+    counts: Mapping[str, int] | None,
+    refused_series: int = 0,
+    ages_s: Mapping[str, float] | None = None,
 ) -> tuple[GaugeMetricFamily, ...]:
     """Return what a scrape says of the job store; it is asked then, not counted along.
 
@@ -191,18 +215,43 @@ def job_families(
     ----------
     counts
         Jobs by state; None while the store does not answer: no number is better than an old one.
-    oldest_age_s
-        Age of the oldest job that is queued or running; 0 where there is none.
+    refused_series
+        Series and uploads that were refused whole.
+    ages_s
+        By the names of `OLDEST`.
     """
     up = GaugeMetricFamily("viscera_job_store_up", "1 if the job store answered this scrape.")
     jobs = GaugeMetricFamily("viscera_jobs", "Jobs in the store by state.", labels=("state",))
-    age = GaugeMetricFamily(
-        "viscera_oldest_job_age_seconds",
-        "Age of the oldest job that is queued or running; 0 where there is none.",
+    refused = GaugeMetricFamily(
+        "viscera_series_refused", "Series and uploads in the store that were refused whole."
     )
+    ages = {
+        name: GaugeMetricFamily(f"viscera_oldest_{name}_age_seconds", meaning)
+        for name, meaning in OLDEST.items()
+    }
     up.add_metric((), float(counts is not None))
     if counts is not None:
         for state, number in counts.items():
             jobs.add_metric((state,), number)
-        age.add_metric((), oldest_age_s)
-    return up, jobs, age
+        refused.add_metric((), refused_series)
+        for name, family in ages.items():
+            family.add_metric((), (ages_s or {}).get(name, 0.0))
+    return up, jobs, refused, *ages.values()
+
+
+def disk_family(free_bytes: Mapping[str, int]) -> GaugeMetricFamily:
+    """Return how much room there is.
+
+    Parameters
+    ----------
+    free_bytes
+        By `DISKS`.
+    """
+    family = GaugeMetricFamily(
+        "viscera_disk_free_bytes",
+        "Room on the disk of a folder, as far as we may use it.",
+        labels=("folder",),
+    )
+    for folder, free in free_bytes.items():
+        family.add_metric((folder,), free)
+    return family

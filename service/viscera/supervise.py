@@ -48,6 +48,7 @@ class Child:
     started_at: float = 0.0
     pause_s: float = _RESTART_FIRST_S
     start_after: float = 0.0
+    restarts: int = 0
 
     @property
     def name(self) -> str:
@@ -103,7 +104,7 @@ class Supervisor:
     def page(self) -> bytes:
         """Return the metrics of all roles that answer."""
         pages = {child.name: _scrape(child) for child in self._children}
-        return merge_pages(pages).encode()
+        return merge_pages(pages, {one.name: one.restarts for one in self._children}).encode()
 
     def _announce_once(self) -> None:
         if not self._announced and self.is_ready():
@@ -125,6 +126,7 @@ class Supervisor:
             child.pause_s = _RESTART_FIRST_S
         _log.error("role_died", died=child.name, status=status, restart_in_s=child.pause_s)
         child.process, child.ports = None, {}
+        child.restarts += 1
         child.start_after = now + child.pause_s
         child.pause_s = min(2 * child.pause_s, _RESTART_MAX_S)
 

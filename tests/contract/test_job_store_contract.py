@@ -651,7 +651,31 @@ def test_jobs_are_listed_newest_first_by_the_page(store: SqlJobStore, time: Time
     assert [j.id for j in store.list_jobs(states=[JobState.DONE])] == ids[:1]
     assert store.counts()[JobState.QUEUED] == 4
     assert store.counts()[JobState.FAILED] == 0
-    assert store.oldest_unfinished() == store.get_job(ids[1]).created_at
+    assert store.backlog().oldest_job == store.get_job(ids[1]).created_at
+    assert store.backlog().jobs[JobState.QUEUED] == 4
+
+
+def test_what_waits_is_told_with_its_age(store: SqlJobStore, time: Time) -> None:
+    store.record_arrivals([arrival(0, time.wall)])
+    due = time.wall + timedelta(seconds=QUIET_S)
+    time.pass_by(QUIET_S - 1)
+    assert store.backlog().oldest_series is None, "it is not complete yet"
+    time.pass_by(2)
+    assert store.backlog().oldest_series == due
+    claim, _ = _must(store.claim_submission("a"))
+    assert store.backlog().oldest_series == due, "looked at, and not done with"
+    store.settle_submission(claim, (), [], "NoModelForSeries: add a rule")
+    assert store.backlog().oldest_series is None
+    assert store.backlog().refused_series == 1
+    submit(store, time, "k", upload="u", principal="c")
+    _, job = finish(store)
+    time.pass_by(99)
+    assert store.backlog().oldest_result == store.get_job(job.id).finished_at
+    for _ in range(2):
+        claim, _ = _must(store.claim_delivery("d"))
+        assert store.backlog().oldest_result is not None
+        store.delivered(claim)
+    assert store.backlog().oldest_result is None
 
 
 # --- deliveries

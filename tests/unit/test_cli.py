@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -257,7 +258,23 @@ def test_checking_all_models_reports_each_also_after_one_that_fails(tmp_path: Pa
 # Jobs
 
 
-def test_an_empty_store(fails) -> None:
+def test_where_no_service_ran_no_store_is_made(fails, tmp_path: Path) -> None:
+    """Elsewhere the same relative path is another file: an empty store would say "all is well"."""
+    for command in (["jobs", "list"], ["jobs", "show", "x"], ["why"]):
+        said = fails(*command)
+        assert f"InvalidSettings: there is no job store at {tmp_path}/var/viscera.db" in said
+    assert not (tmp_path / "var").exists()
+
+
+def empty_store(tmp_path: Path) -> None:
+    (tmp_path / "var").mkdir()
+    url = load_settings(None).jobs.url.get_secret_value()
+    with closing(store_rows.open_store(url, tmp_path / "spool")) as store:
+        store.migrate()
+
+
+def test_an_empty_store(fails, tmp_path: Path) -> None:
+    empty_store(tmp_path)
     assert fails("jobs", "list", status=1) == "no job yet\n"
     assert fails("jobs", "list", "--state", "failed", status=1) == "no such job in the job store\n"
     assert "no instance of series 1.2.3 was received" in fails("why", "1.2.3", status=1)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ROLE_UP = "viscera_role_up"
+RESTARTS = "viscera_role_restarts_total"
 
 _COMMENT = re.compile(r"# (HELP|TYPE) ([a-zA-Z_:][a-zA-Z0-9_:]*) (.*)")
 _SAMPLE = re.compile(
@@ -25,7 +26,7 @@ class _Family:
     samples: list[str] = field(default_factory=list)
 
 
-def merge_pages(pages: Mapping[str, str | None]) -> str:
+def merge_pages(pages: Mapping[str, str | None], restarts: Mapping[str, int] | None = None) -> str:
     """Return one page in Prometheus' text format.
 
     Parameters
@@ -33,6 +34,8 @@ def merge_pages(pages: Mapping[str, str | None]) -> str:
     pages
         By role, or by ``role/number`` where a role is several processes: its page, or None where
         it did not answer.
+    restarts
+        By the same names: how often each was started again.
 
     Returns
     -------
@@ -49,6 +52,9 @@ def merge_pages(pages: Mapping[str, str | None]) -> str:
         for title, family in (parsed or {}).items():
             families.setdefault(title, _Family(family.help, family.type)).samples += family.samples
     families[ROLE_UP] = up
+    again = families[RESTARTS] = _Family("How often the role had to be started again.", "counter")
+    for name, count in (restarts or {}).items():
+        again.samples.append(f"{RESTARTS}{{{_labels(name)}}} {count}")
     return "".join(_rendered(name, family) for name, family in families.items())
 
 

@@ -1,20 +1,21 @@
 """What a scrape says of the job store."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from viscera.domain.jobs import JobState
 from viscera.errors import StoreUnavailable
-from viscera.jobs.protocol import Clock, QueryStore
+from viscera.jobs.protocol import BacklogStore, Clock
 from viscera.metrics import job_families
 
 
 class JobCollector(Collector):
-    """Reads jobs by state and the oldest job's age when the page is asked for."""
+    """Reads what waits when the page is asked for."""
 
-    def __init__(self, store: QueryStore, clock: Clock) -> None:
+    def __init__(self, store: BacklogStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
 
@@ -25,9 +26,18 @@ class JobCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the families; only ``viscera_job_store_up 0`` while the store is down."""
         try:
-            counts, oldest = self._store.counts(), self._store.oldest_unfinished()
+            found = self._store.backlog()
         except StoreUnavailable:
             return job_families(None)
-        age_s = 0.0 if oldest is None else (self._clock() - oldest).total_seconds()
-        states = {state.value: counts.get(state, 0) for state in JobState}
-        return job_families(states, max(0.0, age_s))
+        return job_families(
+            {state.value: found.jobs.get(state, 0) for state in JobState},
+            found.refused_series,
+            {
+                "job": self._age_s(found.oldest_job),
+                "series": self._age_s(found.oldest_series),
+                "delivery": self._age_s(found.oldest_result),
+            },
+        )
+
+    def _age_s(self, since: datetime | None) -> float:
+        return 0.0 if since is None else max(0.0, (self._clock() - since).total_seconds())

@@ -64,3 +64,11 @@ class DeliverSettings(Section):
     backoff_max_s: float = Field(
         3600.0, gt=0, description="Longest pause; a transient fault is never given up."
     )
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [one.name for one in self.destinations]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two destinations are called {', '.join(twice)}")
+        return self

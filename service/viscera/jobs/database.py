@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import exc
 
@@ -100,6 +102,30 @@ class Database:
                 ) from error
         if self.reserve is not None:
             self.reserve.hold()
+
+    def require_current(self) -> None:
+        """Refuse a store that is not there, or whose schema is another version's.
+
+        For commands: they neither make a store nor change what a running service works on.
+
+        Raises
+        ------
+        InvalidSettings
+            With where it was looked for.
+        """
+        if self._file is not None and not self._file.exists():
+            raise InvalidSettings(
+                f"there is no job store at {self._file.absolute()}; run this where the service runs"
+                " (a path in jobs.url counts from the working folder), with its settings"
+            )
+        with self._named_errors(), self._engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        known = ScriptDirectory(str(_MIGRATIONS)).get_current_head()
+        if found != known:
+            raise InvalidSettings(
+                f"the job store has schema {found or 'none'}, this version {known}; use the version"
+                " of the service that runs, or start this one's first"
+            )
 
     def close(self) -> None:
         """Close every pooled connection."""

@@ -1,6 +1,6 @@
 """What the other rooms ask of the job store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,22 @@ class JobEvent:
     stage: str
     progress: float
     message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What waits in the store; a time is None where nothing does."""
+
+    jobs: Mapping[JobState, int]
+    """How many are in each state."""
+    refused_series: int
+    """Submissions that no job came of."""
+    oldest_job: datetime | None
+    """When the oldest queued or running job was created."""
+    oldest_series: datetime | None
+    """Since when the oldest series is complete that was not looked at yet."""
+    oldest_result: datetime | None
+    """When the job ended whose results wait the longest to be sent."""
 
 
 class IntakeStore(Protocol):
@@ -222,8 +238,12 @@ class QueryStore(Protocol):
     def counts(self) -> dict[JobState, int]:
         """Jobs by state."""
 
-    def oldest_unfinished(self) -> datetime | None:
-        """When the oldest queued or running job was created."""
+
+class BacklogStore(Protocol):
+    """What a scrape asks."""
+
+    def backlog(self) -> Backlog:
+        """What waits, and since when."""
 
 
 class RetentionStore(Protocol):

@@ -1,7 +1,6 @@
 """What doors and the command line ask."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, func, select, update
@@ -166,13 +165,6 @@ class Queries(Part):
             rows = connection.execute(select(c.state, func.count()).group_by(c.state)).all()
         found = {JobState(state): number for state, number in rows}
         return {state: found.get(state, 0) for state in JobState}
-
-    def oldest_unfinished(self) -> datetime | None:
-        """When the oldest queued or running job was created."""
-        c = schema.jobs.c
-        query = select(c.created_at).where(c.state.in_(_UNFINISHED)).order_by(c.seq).limit(1)
-        with self._db.read() as connection:
-            return connection.scalar(query)
 
     def _retry(self, connection: Connection, row: Row[Any]) -> Job:
         if row.state in _UNFINISHED:

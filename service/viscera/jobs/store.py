@@ -13,10 +13,11 @@ from viscera.jobs.part import CloseAfter
 from viscera.jobs.protocol import Clock
 from viscera.jobs.queries import Queries
 from viscera.jobs.submissions import Submissions
+from viscera.jobs.waiting import Waiting
 from viscera.jobs.work import Work
 
 
-class SqlJobStore(Intake, Submissions, Work, Deliveries, Commitments, Queries, Expiry):
+class SqlJobStore(Intake, Submissions, Work, Deliveries, Commitments, Queries, Waiting, Expiry):
     """Implements `protocol.JobStore`; safe for threads and for many processes.
 
     Every method may raise `StoreUnavailable`; then nothing was changed, or (a server that went
@@ -55,6 +56,10 @@ class SqlJobStore(Intake, Submissions, Work, Deliveries, Commitments, Queries, E
     def migrate(self) -> None:
         """Bring the schema to this version's; safe when several roles start at once."""
         self._db.migrate()
+
+    def require_current(self) -> None:
+        """As `database.Database.require_current`."""
+        self._db.require_current()
 
     def close(self) -> None:
         """Close the connections."""

@@ -53,10 +53,10 @@ def open_store(settings: Settings) -> SqlJobStore:
 
 @contextmanager
 def opened_store(settings: Settings) -> Iterator[SqlJobStore]:
-    """Open the job store for one command."""
+    """Open the job store of a service for one command; raises `InvalidSettings`."""
     store = open_store(settings)
     try:
-        store.migrate()
+        store.require_current()
         yield store
     finally:
         store.close()

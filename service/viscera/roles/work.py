@@ -23,6 +23,7 @@ from viscera.jobs.worker import RunIt, WorkerLoop
 from viscera.labelling import Report
 from viscera.metrics import Metrics
 from viscera.pipeline import Pipeline
+from viscera.roles.disks import DiskCollector
 from viscera.roles.parts import Face, migrate_until_done, now, open_spool, open_store
 
 _log = log.get(__name__)
@@ -44,6 +45,8 @@ def run(face: Face, stop: threading.Event) -> None:
         with closing(_watcher(settings)) as watcher, watcher.watching("the start of an engine"):
             pipeline.serve(settings.models.default)
         migrate_until_done(store, stop)
+        folders = {"spool": settings.spool.folder, "results": settings.jobs.results}
+        metrics.registry.register(DiskCollector(folders))
         lost: list[DeviceLost] = []
         loop = WorkerLoop(
             store,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from viscera.domain.jobs import Choice, Delivery, Job, JobKind, JobState
@@ -15,7 +15,7 @@ from viscera.domain.sources import (
     SubmissionState,
 )
 from viscera.errors import JobNotFound, StoreUnavailable
-from viscera.jobs.protocol import JobEvent
+from viscera.jobs.protocol import Backlog, JobEvent
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -189,7 +189,12 @@ class MemoryStore:
         states = [job.state for job in self.jobs.values()]
         return {state: states.count(state) for state in set(states)}
 
-    def oldest_unfinished(self) -> datetime | None:
-        self._ask()
+    def backlog(self) -> Backlog:
         waiting = [j.created_at for j in self.jobs.values() if not j.state.is_final]
-        return min(waiting, default=None)
+        return Backlog(
+            jobs=self.counts(),
+            refused_series=3,
+            oldest_job=min(waiting, default=None),
+            oldest_series=None,
+            oldest_result=NOW - timedelta(hours=1),
+        )

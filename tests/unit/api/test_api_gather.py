@@ -100,5 +100,12 @@ def test_odd_label_values_survive(labels: dict[str, str]) -> None:
         assert after[name, had | {("role", "x")}] == value
 
 
+def test_restarts_are_counted_by_role_and_process() -> None:
+    merged = samples(merge_pages({"work": None}, {"work": 3, "receive/1": 0}))
+    name = "viscera_role_restarts_total"
+    assert merged[name, frozenset({("role", "work")})] == 3
+    assert merged[name, frozenset({("role", "receive"), ("process", "1")})] == 0
+
+
 def test_without_any_role_the_page_still_answers() -> None:
     assert "viscera_role_up" in merge_pages({})

@@ -28,6 +28,9 @@ def test_jobs_are_counted_when_the_page_is_asked_for(metrics: Metrics, store: Me
     assert value("viscera_jobs", {"state": "done"}) == 1
     assert value("viscera_oldest_job_age_seconds") == 90
     assert value("viscera_job_store_up") == 1
+    assert value("viscera_series_refused") == 3
+    assert value("viscera_oldest_series_age_seconds") == 0
+    assert value("viscera_oldest_delivery_age_seconds") == 3690
 
 
 def test_a_store_that_is_down_leaves_the_rest_of_the_page(
