@@ -55,6 +55,7 @@ _LONG_VRS = frozenset(
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
 _LONGEST_UID = 64
 _UNDEFINED = 0xFFFFFFFF
+_MOST_INSTANCES = 2**31 - 1  # of an integer string (PS3.5 6.2), and of the column that keeps it
 _DELIMITERS = 0xFFFE  # PS3.5 7.5: items and delimiters, which have no VR
 _SEQUENCE_END = 0xE0DD
 
@@ -262,4 +263,4 @@ def _count(value: bytes) -> int | None:
         count = int(value.rstrip(b"\0 "))
     except ValueError:
         return None
-    return count if count > 0 else None
+    return count if 0 < count <= _MOST_INSTANCES else None

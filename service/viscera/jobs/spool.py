@@ -157,6 +157,10 @@ class Spool:
             if upload is not None:
                 yield upload
 
+    def uploaded(self, upload: str) -> tuple[Path, ...]:
+        """Return what is here of an upload, relative to the root."""
+        return self._instances(self._upload_folder(upload))
+
     def scan(self, known: set[str]) -> Iterator[Arrival]:
         """Remove what dead writers left, then give every instance that has no row.
 
@@ -191,8 +195,7 @@ class Spool:
 
     def held(self, principal: str, series_uid: str) -> tuple[Path, ...]:
         """Return what is here of a series of one DICOM peer, relative to the root."""
-        folder = self._root / Origin.DICOM / _checked(principal) / _hash(series_uid)
-        return tuple(sorted(file.relative_to(self._root) for file in folder.glob("*.dcm")))
+        return self._instances(self._root / Origin.DICOM / _checked(principal) / _hash(series_uid))
 
     def adopt(self, paths: Iterable[Path], upload: str) -> Iterator[Arrival]:
         """Put instances of a DICOM peer into an upload as well: links, not copies.
@@ -327,6 +330,9 @@ class Spool:
         return Upload(
             upload=upload, principal=principal, model=model, closed=closed, channels=channels
         )
+
+    def _instances(self, folder: Path) -> tuple[Path, ...]:
+        return tuple(sorted(file.relative_to(self._root) for file in folder.glob("*.dcm")))
 
     def _files(self) -> Iterator[Path]:
         yield from self._root.glob(f"{Origin.DICOM}/*/*/*.dcm")

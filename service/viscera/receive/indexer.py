@@ -1,5 +1,6 @@
 """Rows for what lies in the spool: in batches, behind the answer to the peer."""
 
+import math
 import queue
 import threading
 import time
@@ -9,6 +10,7 @@ from itertools import islice
 from viscera import log
 from viscera.domain.sources import Arrival
 from viscera.errors import StoreUnavailable
+from viscera.jobs.catching_up import close_upload, record
 from viscera.jobs.protocol import IntakeStore
 from viscera.jobs.spool import Spool
 
@@ -20,6 +22,8 @@ _BETWEEN_COMMITS_S = 0.4
 """Each costs syncs on the disk that instances wait for, and time of the lock they share."""
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 5.0
+_LOOK_AGAIN_S = 600.0
+"""After a row that could not be recorded: what was in its way may have been a passing thing."""
 _STOP_S = 10.0
 _TELL_AGAIN_S = 60.0
 """Numbers of open associations that nobody tells again are forgotten after three minutes."""
@@ -53,6 +57,7 @@ class Indexer:
         self._open: dict[str, int] = {}
         self._last_commit = 0.0
         self._tell_again_at = time.monotonic() + _TELL_AGAIN_S
+        self._scan_again_at = math.inf
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._scan_due = threading.Event()
@@ -99,6 +104,9 @@ class Indexer:
         # New arrivals first: a scan that fails again and again must not keep them waiting.
         self._record_waiting()
         self._record_counts()
+        if time.monotonic() >= self._scan_again_at:
+            self._scan_again_at = math.inf
+            self._scan_due.set()
         if self._scan_due.is_set() and not self._stopping.is_set():
             self._scan_due.clear()
             try:
@@ -120,9 +128,13 @@ class Indexer:
         if not self._batch:
             self._fill_batch()
         if self._batch:
-            self._store.record_arrivals(self._batch)
+            self._record(self._batch)
             self._batch = []
             self._last_commit = time.monotonic()
+
+    def _record(self, arrivals: list[Arrival]) -> None:
+        if not record(self._store, arrivals):
+            self._scan_again_at = time.monotonic() + _LOOK_AGAIN_S
 
     def _fill_batch(self) -> None:
         try:
@@ -158,12 +170,13 @@ class Indexer:
             self._store.open_upload(upload.upload, upload.principal, upload.model, upload.channels)
         found = 0
         for batch in _batches(self._spool.scan(self._store.known_paths())):
-            self._store.record_arrivals(batch)
+            self._record(batch)
             found += len(batch)
         # Only what was closed before the scan: its files were all there to be found.
-        for upload in uploads:
-            if upload.closed:
-                self._store.close_upload(upload.upload)
+        closed = [upload for upload in uploads if upload.closed]
+        known = self._store.known_paths() if closed else set()
+        for upload in closed:
+            close_upload(self._store, self._spool, upload, known)
         _log.info("spool_scanned", instances_without_row=found, uploads=len(uploads))
 
 

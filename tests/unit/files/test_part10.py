@@ -143,3 +143,26 @@ def test_deflated_is_refused_without_inflating():
     data = with_uid(as_file(ct_dataset()), 0x00020010, b"1.2.840.10008.1.2.1.99")
     with pytest.raises(DatasetMismatch, match="deflated"):
         read(data)
+
+
+@pytest.mark.parametrize(
+    ("told", "believed"),
+    [
+        ("35", 35),
+        (str(2**31 - 1), 2**31 - 1),
+        (str(2**31), None),
+        ("99999999999999999999", None),
+        ("0", None),
+        ("-1", None),
+        ("many", None),
+    ],
+)
+def test_a_count_that_no_series_has_is_none(told, believed):
+    ds = ct_dataset()
+    ds.NumberOfSeriesRelatedInstances = 1
+    data = as_file(ds)
+    # By bytes: pydicom does not write such numbers.
+    at = data.index(b"\x20\x00\x09\x12IS")
+    value = told.encode() + b" " * (len(told) % 2)
+    new = data[: at + 6] + struct.pack("<H", len(value)) + value + data[at + 10 :]
+    assert read(new).expected_count == believed

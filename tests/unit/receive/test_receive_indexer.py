@@ -1,16 +1,19 @@
 """Rows follow the files, whatever the store does meanwhile."""
 
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from instances import as_file, ct_dataset
 from peers import wait_for
 from receive_support import FakeStore
-from viscera.domain.sources import Origin
+from store_rows import open_store
+from viscera.domain.sources import Origin, SubmissionState
 from viscera.jobs.spool import Spool
-from viscera.receive import Indexer
+from viscera.receive import Indexer, indexer
 
 
 @pytest.fixture
@@ -23,8 +26,22 @@ def store():
     return FakeStore()
 
 
-def put(spool):
-    return spool.put(origin=Origin.DICOM, principal="pacs", part10=as_file(ct_dataset())).arrival
+@pytest.fixture
+def sql_store(tmp_path):
+    store = open_store(f"sqlite:///{tmp_path}/jobs.db", tmp_path)
+    store.migrate()
+    yield store
+    store.close()
+
+
+def put(spool, **where):
+    where = where or {"origin": Origin.DICOM, "principal": "pacs"}
+    return spool.put(**where, part10=as_file(ct_dataset())).arrival
+
+
+def unbelievable(arrival):
+    """A row that SQLite does not take, as a header of another version may make one."""
+    return replace(arrival, expected_count=10**20)
 
 
 @contextlib.contextmanager
@@ -93,13 +110,60 @@ def test_rows_beyond_the_bound_are_found_after_the_start_scan_too(spool, store):
         wait_for(lambda: len(store.rows) == 10, 10, "10 rows")
 
 
-def test_one_row_that_no_store_takes_does_not_stop_the_others(spool, store):
+def test_one_row_that_the_database_refuses_costs_no_other_row(spool, sql_store):
+    with capture_logs() as logs, indexing(sql_store, spool) as index:
+        wait_for(lambda: not index._scan_due.is_set(), 5, "the first scan")
+        arrivals = [put(spool) for _ in range(5)]
+        bad = arrivals[2]
+        for arrival in arrivals:
+            index.add(unbelievable(arrival) if arrival is bad else arrival)
+        others = {a.path.as_posix() for a in arrivals} - {bad.path.as_posix()}
+        wait_for(lambda: sql_store.known_paths() == others, 5, "four rows")
+        (culprit,) = (line for line in logs if line["event"] == "instance_not_recorded")
+        assert (culprit["path"], culprit["error"]) == (bad.path.as_posix(), "OverflowError")
+        assert not index._scan_due.is_set()
+
+
+def test_one_row_that_the_database_refuses_stops_no_scan(spool, sql_store, monkeypatch):
+    arrivals = [put(spool) for _ in range(3)]
+    bad = arrivals[1].path
+    scan = spool.scan
+    told = [unbelievable(a) if a.path == bad else a for a in scan(set())]
+    monkeypatch.setattr(spool, "scan", lambda known: iter(told))
+    with indexing(sql_store, spool) as index:
+        others = {a.path.as_posix() for a in arrivals} - {bad.as_posix()}
+        wait_for(lambda: sql_store.known_paths() == others, 5, "two rows")
+        wait_for(lambda: not index._scan_due.is_set(), 5, "the scan's end")
+
+
+@pytest.mark.parametrize("fault", ["row", "file"])
+def test_an_upload_of_which_an_instance_has_no_row_is_not_closed(
+    spool, sql_store, monkeypatch, fault
+):
+    """Half of it must not be segmented as the whole."""
+    spool.open_upload("u1", "anna", "abdomen")
+    where = {"origin": Origin.GRPC, "principal": "anna", "upload": "u1"}
+    good, bad = put(spool, **where), put(spool, **where)
+    spool.close_upload("u1")
+    if fault == "row":
+        monkeypatch.setattr(spool, "scan", lambda known: iter([good, unbelievable(bad)]))
+    else:
+        spool.path(bad.path).write_bytes(b"rotten")
+    with capture_logs() as logs, indexing(sql_store, spool) as index:
+        wait_for(lambda: not index._scan_due.is_set(), 5, "the scan's end")
+    assert sql_store.known_paths() == {good.path.as_posix()}
+    assert sql_store.claim_submission("planner") is None
+    assert sql_store.get_submission("u1").state is SubmissionState.OPEN
+    assert "upload_not_whole" in [line["event"] for line in logs]
+
+
+def test_one_row_that_no_store_takes_does_not_stop_the_others(spool, store, monkeypatch):
+    monkeypatch.setattr(indexer, "_LOOK_AGAIN_S", 0.5)
     with indexing(store, spool) as index:
         wait_for(lambda: not index._scan_due.is_set(), 5, "the first scan")
         bad = put(spool)
         store.poison = bad.sop_uid
         index.add(bad)
-        wait_for(index._scan_due.is_set, 5, "the fault noticed")
         good = put(spool)
         index.add(good)
         wait_for(lambda: good.path.as_posix() in store.rows, 10, "the good row")
