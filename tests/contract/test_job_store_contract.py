@@ -16,7 +16,7 @@ from store_rows import QUIET_S, Time, arrival, finish, open_store, plan, submit
 from viscera.domain.jobs import Address, Choice, Claim, DeliveryState, JobKind, JobState
 from viscera.domain.results import Decision, ResultKind, Verdict
 from viscera.domain.sources import SubmissionState
-from viscera.errors import InvalidRequest, JobNotFound, LeaseLost
+from viscera.errors import IncompleteSeries, InvalidRequest, JobNotFound, LeaseLost
 from viscera.jobs import listening
 from viscera.jobs.owners import this_process
 from viscera.jobs.store import SqlJobStore
@@ -890,11 +890,34 @@ def test_a_job_expires_once_it_is_delivered(store: SqlJobStore, time: Time) -> N
 
 def test_an_upload_whose_client_went_away_is_refused(store: SqlJobStore, time: Time) -> None:
     store.open_upload("u1", "client", "")
+    assert store.unclosed_uploads() == ("u1",)
     time.pass_by(6 * 86400)
-    assert store.refuse_abandoned_uploads(7) == 0
+    assert store.unclosed_uploads(7) == ()
     time.pass_by(2 * 86400)
-    assert store.refuse_abandoned_uploads(7) == 1
+    assert store.unclosed_uploads(7) == ("u1",)
+    assert not store.is_abandoned("u1")
+    assert store.refuse_upload("u1", "IncompleteSeries: gone")
     assert store.get_submission("u1").state is SubmissionState.REFUSED
+    assert store.is_abandoned("u1")
+    assert store.unclosed_uploads() == ()
+    assert not store.refuse_upload("u1", "again")
+    assert not store.refuse_upload("unknown", "never opened")
+    with pytest.raises(IncompleteSeries, match="send the series again"):
+        store.close_upload("u1")
+
+
+def test_an_upload_that_was_closed_is_refused_by_its_plan_alone(
+    store: SqlJobStore, time: Time
+) -> None:
+    store.open_upload("u1", "client", "")
+    store.record_arrivals([arrival(1, time.wall, upload="u1", principal="client")])
+    store.close_upload("u1")
+    assert store.unclosed_uploads() == ()
+    assert not store.refuse_upload("u1", "IncompleteSeries: gone")
+    claim, _ = _must(store.claim_submission("planner"))
+    store.settle_submission(claim, (), (), "UnevenSpacing: gaps")
+    assert not store.is_abandoned("u1")
+    store.close_upload("u1")  # a door that is late
 
 
 def test_another_process_sees_the_same(

@@ -12,11 +12,12 @@ from viscera.api.auth import authenticator
 from viscera.api.by_uid import Archive, ByUid
 from viscera.api.gate import Gate
 from viscera.api.jobs import JobBook
+from viscera.api.recovery import Recovery
 from viscera.api.servicer import Models, SegmentationServicer
-from viscera.api.uploads import DoorStore, Limits, recover_uploads
+from viscera.api.uploads import DoorStore, Limits
 from viscera.api.v1.viscera_pb2_grpc import add_SegmentationServiceServicer_to_server
 from viscera.config import GrpcSettings
-from viscera.errors import InvalidSettings, StoreUnavailable
+from viscera.errors import InvalidSettings
 from viscera.jobs.spool import Spool
 
 _log = log.get(__name__)
@@ -27,7 +28,6 @@ SERVICE = "viscera.v1.SegmentationService"
 _UNARY_THREADS = 8
 """Kept free of streams, so that GetJob and health answer however many of those wait."""
 _GRACE_S = 5.0
-_RECOVER_PAUSE_S = 2.0
 _MB = 1_000_000
 
 
@@ -129,15 +129,7 @@ class GrpcServer:
             raise InvalidSettings(f"grpc.host, grpc.port: cannot listen on {address}") from error
 
     def _recover(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                recovered = recover_uploads(self._spool, self._store)
-            except StoreUnavailable:
-                self._stopping.wait(_RECOVER_PAUSE_S)
-                continue
-            if recovered:
-                _log.info("uploads_recovered", uploads=recovered)
-            return
+        Recovery(self._spool, self._store).run(self._stopping)
 
 
 def _options(settings: GrpcSettings) -> list[tuple[str, int]]:

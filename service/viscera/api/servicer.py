@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from viscera import log
 from viscera.api import messages, results
 from viscera.api.by_uid import ByUid
 from viscera.api.gate import Call
@@ -19,10 +18,9 @@ from viscera.domain.models import Model
 from viscera.domain.results import Decision
 from viscera.domain.sources import Channels
 from viscera.errors import InvalidRequest, ModelNotFound, QueueFull
+from viscera.jobs.leftovers import ABANDONED
 from viscera.jobs.protocol import JobEvent
 from viscera.jobs.spool import Spool
-
-_log = log.get(__name__)
 
 _PAGE = 100
 _LONGEST_PAGE = 1000
@@ -64,10 +62,11 @@ class SegmentationServicer(SegmentationServiceServicer):
         """Take one upload, then tell what becomes of it and send the results."""
         header = read_header(requests)
         upload = self._open(header.model, call, header.instances, channels_of(header))
-        yield pb.SegmentSeriesResponse(accepted=pb.Accepted(job_id=upload.handle))
-        upload.take(requests, self._limits)
-        for part in self._finish(upload, call):
-            yield pb.SegmentSeriesResponse(**part)
+        with upload.discarded_unless_closed():
+            yield pb.SegmentSeriesResponse(accepted=pb.Accepted(job_id=upload.handle))
+            upload.take(requests, self._limits)
+            for part in self._finish(upload, call):
+                yield pb.SegmentSeriesResponse(**part)
 
     def SegmentByUid(
         self, request: pb.SegmentByUidRequest, call: Call
@@ -75,10 +74,11 @@ class SegmentationServicer(SegmentationServiceServicer):
         """Get one series of a PACS, then tell what becomes of it and send the results."""
         wanted = self._by_uid.locate(request, call.principal)
         upload = self._open(request.model, call)
-        yield pb.SegmentByUidResponse(accepted=pb.Accepted(job_id=upload.handle))
-        upload.adopt(self._by_uid.bring(wanted, call))
-        for part in self._finish(upload, call):
-            yield pb.SegmentByUidResponse(**part)
+        with upload.discarded_unless_closed():
+            yield pb.SegmentByUidResponse(accepted=pb.Accepted(job_id=upload.handle))
+            upload.adopt(self._by_uid.bring(wanted, call))
+            for part in self._finish(upload, call):
+                yield pb.SegmentByUidResponse(**part)
 
     def GetJob(self, request: pb.GetJobRequest, call: Call) -> pb.GetJobResponse:
         """Return one job, or what its handle stands for so far."""
@@ -179,7 +179,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         if not upload.declared:
             # A broken connection can look like a half-close. With an answer sent, it is known.
             if not call.is_active():
-                _log.info("upload_broken_off", instances=len(upload.arrivals))
+                upload.discard(ABANDONED)
                 return
             upload.complete()
         yield {"complete": pb.Complete(job_id=upload.handle)}

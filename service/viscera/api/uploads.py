@@ -1,7 +1,7 @@
 """A client's stream of chunks becomes instances in the spool."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -11,9 +11,10 @@ import grpc
 from viscera import log
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import GrpcSettings
-from viscera.domain.sources import Arrival, Channels, Origin, SubmissionState
-from viscera.errors import InvalidRequest, JobNotFound, StoreUnavailable
+from viscera.domain.sources import Arrival, Channels, Origin
+from viscera.errors import InvalidRequest, ServiceError, StoreUnavailable
 from viscera.files.part10 import is_uid
+from viscera.jobs.leftovers import ABANDONED
 from viscera.jobs.protocol import IntakeStore, QueryStore
 from viscera.jobs.spool import Spool
 
@@ -125,6 +126,8 @@ class Upload:
     spool: Spool
     store: IntakeStore
     sent: int = 0
+    closed: bool = False
+    """Whether it counts, on disk."""
     arrivals: dict[str, Arrival] = field(default_factory=dict)
     """By SOP Instance UID."""
 
@@ -136,7 +139,32 @@ class Upload:
     def open(self, model: str) -> None:
         """Make the upload known, on disk first."""
         self.spool.open_upload(self.handle, self.principal, model, self.channels)
-        self.store.open_upload(self.handle, self.principal, model, self.channels)
+        try:
+            self.store.open_upload(self.handle, self.principal, model, self.channels)
+        except Exception:
+            self.spool.remove_upload(self.handle)
+            raise
+
+    @contextmanager
+    def discarded_unless_closed(self) -> Iterator[None]:
+        """Discard the upload where the block, or its caller, ends before it counts."""
+        try:
+            yield
+        except BaseException as error:
+            if not self.closed:
+                self.discard(_refusal(error))
+            raise
+
+    def discard(self, refusal: str) -> None:
+        """Refuse it, and give its room on the disk back: a handle is never used again."""
+        try:
+            self.store.refuse_upload(self.handle, refusal)
+        except StoreUnavailable:
+            _log.warning("upload_not_refused")  # the sweep does it
+        with suppress(OSError):  # and this too
+            self.spool.remove_upload(self.handle)
+        reason = refusal.partition(":")[0]
+        _log.info("upload_discarded", instances=len(self.arrivals), reason=reason)
 
     def take(self, requests: Requests, limits: Limits) -> None:
         """Put every instance of the stream into the spool, each durable before the next.
@@ -156,38 +184,6 @@ class Upload:
             If the client went before.
         """
         try:
-            self._take(requests, limits)
-        except Exception:
-            with suppress(StoreUnavailable):  # the spool is scanned at the next start
-                self.record()
-            raise
-
-    def adopt(self, paths: Iterable[Path]) -> None:
-        """Take what the spool holds of a PACS series.
-
-        Raises
-        ------
-        SpoolFull
-            If the disk has no room.
-        """
-        self.arrivals = {one.sop_uid: one for one in self.spool.adopt(paths, self.handle)}
-
-    def record(self) -> None:
-        """Give the store the rows: retention removes what has some, also where no more comes."""
-        order = {uid: k for k, (_, uid) in enumerate(self.channels)}
-        # The first one names the upload's series: the first channel's.
-        arrivals = sorted(self.arrivals.values(), key=lambda one: order.get(one.series_uid, 0))
-        self.store.record_arrivals(tuple(arrivals))
-
-    def complete(self) -> None:
-        """Close the upload, on disk first: a crash from here on loses nothing."""
-        self.spool.close_upload(self.handle)
-        self.record()
-        self.store.close_upload(self.handle)
-        _log.info("upload_complete", instances=len(self.arrivals), size_bytes=self.size_bytes)
-
-    def _take(self, requests: Requests, limits: Limits) -> None:
-        try:
             for pieces in split(requests, limits):
                 self._put(pieces)
         except grpc.RpcError:
@@ -200,6 +196,39 @@ class Upload:
             raise InvalidRequest(
                 f"{self.sent} instances came, the header declared {self.declared}; send all again"
             )
+
+    def adopt(self, paths: Iterable[Path]) -> None:
+        """Take what the spool holds of a PACS series.
+
+        Raises
+        ------
+        SpoolFull
+            If the disk has no room.
+        """
+        self.arrivals = {one.sop_uid: one for one in self.spool.adopt(paths, self.handle)}
+
+    def record(self) -> None:
+        """Give the store the rows."""
+        order = {uid: k for k, (_, uid) in enumerate(self.channels)}
+        # The first one names the upload's series: the first channel's.
+        arrivals = sorted(self.arrivals.values(), key=lambda one: order.get(one.series_uid, 0))
+        self.store.record_arrivals(tuple(arrivals))
+
+    def complete(self) -> None:
+        """Close the upload, on disk first: a crash from here on loses nothing.
+
+        Raises
+        ------
+        StoreUnavailable
+            If the store does not answer: `recovery` tells it later.
+        IncompleteSeries
+            If the upload was refused meanwhile.
+        """
+        self.spool.close_upload(self.handle)
+        self.closed = True
+        self.record()
+        self.store.close_upload(self.handle)
+        _log.info("upload_complete", instances=len(self.arrivals), size_bytes=self.size_bytes)
 
     def _put(self, pieces: list[bytes]) -> None:
         self.sent += 1
@@ -227,37 +256,9 @@ class Upload:
             )
 
 
-def recover_uploads(spool: Spool, store: DoorStore) -> int:
-    """Give the store what a crash kept from it: rows of uploads, and that some are complete.
-
-    Returns
-    -------
-    int
-        How many there were. Doing it again, or in two processes, changes nothing.
-
-    Raises
-    ------
-    StoreUnavailable
-        Call again later.
-    """
-    uploads = {upload.upload: upload for upload in spool.uploads()}
-    missing: dict[str, list[Arrival]] = {
-        handle: [] for handle, upload in uploads.items() if upload.closed and _open(store, handle)
-    }
-    for arrival in spool.scan(store.known_paths()) if uploads else ():
-        if arrival.upload in uploads:
-            missing.setdefault(arrival.upload, []).append(arrival)
-    for handle, arrivals in missing.items():
-        upload = uploads[handle]
-        store.open_upload(handle, upload.principal, upload.model, upload.channels)
-        store.record_arrivals(arrivals)
-        if upload.closed:
-            store.close_upload(handle)
-    return len(missing)
-
-
-def _open(store: DoorStore, handle: str) -> bool:
-    try:
-        return store.get_submission(handle).state is SubmissionState.OPEN
-    except JobNotFound:
-        return False  # its instances have no rows either, and are found in the spool
+def _refusal(error: BaseException) -> str:
+    if isinstance(error, ServiceError):
+        return f"{error.reason}: {error}"
+    if isinstance(error, grpc.RpcError | GeneratorExit):
+        return ABANDONED
+    return f"ServiceError: internal error ({type(error).__name__}); the service's log has more"

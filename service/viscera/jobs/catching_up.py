@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from viscera import log
 from viscera.domain.sources import Arrival
-from viscera.errors import StoreUnavailable
+from viscera.errors import IncompleteSeries, StoreUnavailable
 from viscera.jobs.protocol import IntakeStore
-from viscera.jobs.spool import Spool, Upload
+from viscera.jobs.spool import Spool
 
 _log = log.get(__name__)
 
@@ -33,7 +33,7 @@ def record(store: IntakeStore, arrivals: Sequence[Arrival]) -> bool:
     return True
 
 
-def close_upload(store: IntakeStore, spool: Spool, upload: Upload, known: set[str]) -> bool:
+def close_upload(store: IntakeStore, spool: Spool, upload: str, known: set[str]) -> bool:
     """Close an upload that its client has completed, if every file of it has a row.
 
     Without one that cannot be read or recorded, a part would be segmented as the whole.
@@ -48,11 +48,14 @@ def close_upload(store: IntakeStore, spool: Spool, upload: Upload, known: set[st
     StoreUnavailable
         Call again later.
     """
-    missing = {path.as_posix() for path in spool.uploaded(upload.upload)} - known
+    missing = {path.as_posix() for path in spool.uploaded(upload)} - known
     if missing:
-        _log.error("upload_not_whole", upload=upload.upload, instances_without_row=len(missing))
+        _log.error("upload_not_whole", upload=upload, instances_without_row=len(missing))
         return False
-    store.close_upload(upload.upload)
+    try:
+        store.close_upload(upload)
+    except IncompleteSeries:
+        return False  # refused before, and its folder is about to go
     return True
 
 

@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, delete, exists, or_, select, update
 
 from viscera.domain.jobs import JobState
-from viscera.domain.sources import Origin, SubmissionState
+from viscera.domain.sources import SubmissionState
 from viscera.jobs import schema
 from viscera.jobs.addressing import UNDER_WAY
 from viscera.jobs.gather import of_series
-from viscera.jobs.part import Part, finds, submission_event
+from viscera.jobs.part import Part, finds
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
 
@@ -64,29 +64,14 @@ class Expiry(Part):
                 .values(forgotten_at=self._time.now().at, stacks=[], committed_fence=0)
             )
 
-    def refuse_abandoned_uploads(self, keep_days: float) -> int:
-        """Refuse uploads that were opened `keep_days` ago and never closed; says how many.
-
-        The client went away before its half-close, so nobody can say that they are complete.
-        """
-        now = self._time.now()
+    def is_abandoned(self, upload: str) -> bool:
+        """Whether it was refused before it was closed."""
         c = schema.submissions.c
-        refusal = "IncompleteSeries: the client went away before it had sent everything"
-        with self._db.write() as connection:
-            refused = connection.scalars(
-                update(schema.submissions)
-                .where(
-                    c.origin != Origin.DICOM,
-                    c.state == SubmissionState.OPEN,
-                    c.close_after_at.is_(None),
-                    c.opened_at < now.at - timedelta(days=keep_days),
-                )
-                .values(state=SubmissionState.REFUSED, closed_at=now.at, refusal=refusal)
-                .returning(c.id)
-            ).all()
-            for submission_id in refused:
-                submission_event(connection, now, submission_id, SubmissionState.REFUSED, refusal)
-        return len(refused)
+        query = select(c.id).where(
+            c.id == upload, c.state == SubmissionState.REFUSED, c.close_after_at.is_(None)
+        )
+        with self._db.read() as connection:
+            return finds(connection, query)
 
     def live_fences(self, job_id: str) -> frozenset[int] | None:
         """Which of a job's result folders count or may count yet; None: no such job."""

@@ -1,13 +1,14 @@
 """What the doors write: arrivals, associations, uploads."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, select, update
 
 from viscera.domain.sources import Arrival, Channels, Origin, Submission, SubmissionState
-from viscera.errors import InvalidRequest, JobNotFound
+from viscera.errors import IncompleteSeries, InvalidRequest, JobNotFound
 from viscera.jobs import listening, moments, schema
 from viscera.jobs.gather import Gathering, paths_of, versions_of
 from viscera.jobs.moments import Moment
@@ -67,16 +68,52 @@ class Intake(Gathering):
         return self._db.transact(open_it)
 
     def close_upload(self, upload: str) -> None:
-        """The client half-closed: `close_after` is now. Raises `JobNotFound`."""
+        """The client half-closed: `close_after` is now. Again is nothing.
+
+        Raises
+        ------
+        JobNotFound
+            If there is none.
+        IncompleteSeries
+            If it was refused before it was closed.
+        """
         with self._db.write() as connection:
-            if _submission(connection, upload) is None:
-                raise JobNotFound(f"no upload {upload}")
-            c = schema.submissions.c
-            connection.execute(
-                update(schema.submissions)
-                .where(c.id == upload, c.state == SubmissionState.OPEN, c.close_after_at.is_(None))
-                .values(moments.values("close_after", self._time.now()))
+            closing = update(schema.submissions).where(
+                _unclosed(), schema.submissions.c.id == upload
             )
+            now = moments.values("close_after", self._time.now())
+            if connection.execute(closing.values(now)).rowcount:
+                return
+            row = _submission(connection, upload)
+            if row is None:
+                raise JobNotFound(f"no upload {upload}")
+            if row.close_after_at is None:
+                raise IncompleteSeries(
+                    f"upload {upload} was refused before it was complete; send the series again"
+                )
+
+    def unclosed_uploads(self, days: float = 0.0) -> tuple[str, ...]:
+        """Open uploads, of `days` ago or older, that were not closed; oldest first."""
+        c = schema.submissions.c
+        before = self._time.now().at - timedelta(days=days)
+        query = select(c.id).where(_unclosed(), c.opened_at <= before).order_by(c.seq)
+        with self._db.read() as connection:
+            return tuple(connection.scalars(query))
+
+    def refuse_upload(self, upload: str, refusal: str) -> bool:
+        """Refuse an upload that was not closed; False where it was, or is refused already."""
+        c = schema.submissions.c
+        with self._db.write() as connection:
+            now = self._time.now()
+            refused = connection.execute(
+                update(schema.submissions)
+                .where(_unclosed(), c.id == upload)
+                .values(state=SubmissionState.REFUSED, closed_at=now.at, refusal=refusal)
+            )
+            if not refused.rowcount:
+                return False
+            submission_event(connection, now, upload, SubmissionState.REFUSED, refusal)
+            return True
 
     def known_paths(self) -> set[str]:
         """Every spool path that has a row; what else lies in the spool is recorded at start."""
@@ -225,6 +262,13 @@ def _name_series(connection: Connection, first: Arrival) -> None:
         .where(schema.submissions.c.id == first.upload)
         .values(series_uid=first.series_uid, study_uid=first.study_uid)
     )
+
+
+def _unclosed() -> ColumnElement[bool]:
+    """Which submissions are uploads whose client has not sent everything."""
+    c = schema.submissions.c
+    is_open = c.state == SubmissionState.OPEN
+    return and_(c.origin != Origin.DICOM, is_open, c.close_after_at.is_(None))
 
 
 def _submission(connection: Connection, submission_id: str) -> Row[Any] | None:

@@ -71,7 +71,16 @@ class IntakeStore(Protocol):
         """Open the submission of one gRPC upload; its id is `upload`. Idempotent."""
 
     def close_upload(self, upload: str) -> None:
-        """The client half-closed: `close_after` is now."""
+        """The client half-closed: `close_after` is now.
+
+        Raises `JobNotFound`, and `IncompleteSeries` where it was refused before it was closed.
+        """
+
+    def unclosed_uploads(self, days: float = 0.0) -> tuple[str, ...]:
+        """Open uploads, of `days` ago or older, that were not closed."""
+
+    def refuse_upload(self, upload: str, refusal: str) -> bool:
+        """Refuse an upload that was not closed; False where it was, or is refused already."""
 
     def known_paths(self) -> set[str]:
         """Every spool path that has a row; what else lies in the spool is recorded at start."""
@@ -264,8 +273,14 @@ class RetentionStore(Protocol):
     def forget_job(self, job_id: str) -> None:
         """Its results are gone; the row stays as a tombstone without results."""
 
-    def refuse_abandoned_uploads(self, keep_days: float) -> int:
-        """Refuse uploads that were opened `keep_days` ago and never closed; says how many."""
+    def unclosed_uploads(self, days: float = 0.0) -> tuple[str, ...]:
+        """As `IntakeStore.unclosed_uploads`."""
+
+    def refuse_upload(self, upload: str, refusal: str) -> bool:
+        """As `IntakeStore.refuse_upload`."""
+
+    def is_abandoned(self, upload: str) -> bool:
+        """Whether it was refused before it was closed."""
 
     def live_fences(self, job_id: str) -> frozenset[int] | None:
         """Which of a job's result folders count or may count yet; None: no such job."""

@@ -6,13 +6,14 @@ In that order a crash between the two is mended by the next sweep.
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
 from viscera import log
 from viscera.domain.sources import Arrival
+from viscera.jobs.leftovers import UploadFolders, sweep_uploads
 from viscera.jobs.protocol import RetentionStore
 
 _log = log.get(__name__)
@@ -21,7 +22,7 @@ _log = log.get(__name__)
 _STRANGER_S = 86400.0
 
 
-class SpoolFiles(Protocol):
+class SpoolFiles(UploadFolders, Protocol):
     """What the sweep needs of the spool."""
 
     def remove(self, paths: Sequence[str | Path], before: datetime | None = None) -> bool:
@@ -30,8 +31,8 @@ class SpoolFiles(Protocol):
         None of them, and False, if one came again since `before`.
         """
 
-    def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
-        """Give what lies at `paths`, as far as anything does."""
+    def readable(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+        """Give what lies at `paths`, as far as anything does that can be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class Swept:
     submissions: int
     jobs: int
     folders: int
+    uploads: int = 0
+    """That nobody completed."""
 
 
 def sweep(
@@ -66,14 +69,14 @@ def sweep(
         Call again later.
     """
     store.hold_reserve()
-    store.refuse_abandoned_uploads(keep_instances_days)
     swept = Swept(
+        uploads=sweep_uploads(store, spool, keep_instances_days),
         submissions=_sweep_spool(store, spool, keep_instances_days),
         jobs=_sweep_results(store, results_root, keep_jobs_days),
         folders=_sweep_folders(store, results_root),
     )
     if swept != Swept(submissions=0, jobs=0, folders=0):
-        _log.info("swept", submissions=swept.submissions, jobs=swept.jobs, folders=swept.folders)
+        _log.info("swept", **asdict(swept))
     return swept
 
 
@@ -88,7 +91,7 @@ def _sweep_spool(store: RetentionStore, spool: SpoolFiles, keep_days: float) -> 
         removed += 1
         store.forget_instances(submission_id)
         # What was sent again between the two found its old row, and was not recorded.
-        store.record_arrivals(tuple(spool.arrivals(paths)))
+        store.record_arrivals(tuple(spool.readable(paths)))
     return removed
 
 

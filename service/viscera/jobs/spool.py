@@ -157,6 +157,26 @@ class Spool:
             if upload is not None:
                 yield upload
 
+    def is_closed(self, upload: str) -> bool:
+        """Whether the client has sent everything."""
+        return (self._upload_folder(upload) / _CLOSED).exists()
+
+    def old_uploads(self, before: datetime) -> Iterator[str]:
+        """Give the uploads to whose folder nothing was added since `before`."""
+        for folder in sorted(self._root.glob(f"{Origin.GRPC}/*")):
+            if _NAME.fullmatch(folder.name) and 0 < _came_ns(folder) < _to_ns(before):
+                yield folder.name
+
+    def remove_upload(self, upload: str) -> None:
+        """Remove an upload that does not count, with all its instances."""
+        folder = self._upload_folder(upload)
+        # What remains after a crash must still say whose upload it is.
+        for file in sorted(folder.glob("*"), key=lambda file: file.name == _META):
+            file.unlink(missing_ok=True)
+        self._durable_folders.discard(folder)
+        with suppress(OSError):  # gone already
+            folder.rmdir()
+
     def uploaded(self, upload: str) -> tuple[Path, ...]:
         """Return what is here of an upload, relative to the root."""
         return self._instances(self._upload_folder(upload))
@@ -178,18 +198,29 @@ class Spool:
         if removed:
             _log.info("spool_leftovers_removed", files=removed)
         found = (file.relative_to(self._root) for file in self._files())
-        yield from self.arrivals(path for path in found if path.as_posix() not in known)
+        yield from self.readable(path for path in found if path.as_posix() not in known)
+
+    def readable(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+        """Read again what lies at `paths`; what is not there, or unreadable, is passed over."""
+        for path in map(Path, paths):
+            try:
+                yield from self.arrivals((path,))
+            except (RejectedInstance, OSError) as error:
+                _log.error("spool_file_unreadable", path=str(path), reason=type(error).__name__)
 
     def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
-        """Read again what lies at `paths`; what is not there, or unreadable, is passed over."""
+        """Read again what lies at `paths`; only what is gone is passed over.
+
+        Raises
+        ------
+        OSError, RejectedInstance
+            If one is there and cannot be read.
+        """
         for path in map(Path, paths):
             try:
                 arrival = self._reread(path)
             except FileNotFoundError:
                 continue  # retention was quicker
-            except (RejectedInstance, OSError) as error:
-                _log.error("spool_file_unreadable", path=str(path), reason=type(error).__name__)
-                continue
             if arrival is not None:
                 yield arrival
 
@@ -342,12 +373,13 @@ class Spool:
         """Rebuild the arrival of one file; None where its upload is unreadable."""
         origin = Origin(path.parts[0])
         principal, upload = path.parts[1], ""
-        if origin is Origin.GRPC:
-            record = self._read_upload(path.parts[1])
-            if record is None:
-                return None
-            principal, upload = record.principal, record.upload
+        # The file first: what retention took has no upload either, and that is no fault.
         with (self._root / path).open("rb") as file:
+            if origin is Origin.GRPC:
+                record = self._read_upload(path.parts[1])
+                if record is None:
+                    return None
+                principal, upload = record.principal, record.upload
             header = read_header(lambda size: os.pread(file.fileno(), size, 0))
             file.seek(header.data_offset)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -173,10 +173,10 @@ class Indexer:
             self._record(batch)
             found += len(batch)
         # Only what was closed before the scan: its files were all there to be found.
-        closed = [upload for upload in uploads if upload.closed]
+        closed = [upload.upload for upload in uploads if upload.closed]
         known = self._store.known_paths() if closed else set()
-        for upload in closed:
-            close_upload(self._store, self._spool, upload, known)
+        for handle in closed:
+            close_upload(self._store, self._spool, handle, known)
         _log.info("spool_scanned", instances_without_row=found, uploads=len(uploads))
 
 

@@ -121,6 +121,18 @@ class MemoryStore:
         self._ask()
         self.closed.append(upload)
 
+    def unclosed_uploads(self, days: float = 0.0) -> tuple[str, ...]:
+        self._ask()
+        known = self.submissions.values()
+        is_open = SubmissionState.OPEN
+        return tuple(s.id for s in known if s.state is is_open and s.id not in self.closed)
+
+    def refuse_upload(self, upload: str, refusal: str) -> bool:
+        if upload not in self.unclosed_uploads():
+            return False
+        self.settle(upload, refusal=refusal)
+        return True
+
     def known_paths(self) -> set[str]:
         self._ask()
         return {path.as_posix() for path in self.arrivals}

@@ -20,6 +20,7 @@ from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import DicomSettings
 from viscera.domain.jobs import Choice, Job, JobState
 from viscera.domain.results import Decision, ResultFile, ResultKind, Verdict
+from viscera.domain.sources import SubmissionState
 from viscera.jobs.spool import Spool
 from viscera.receive import PacsArchive
 
@@ -382,7 +383,7 @@ def test_the_call_ends_as_its_job_did_after_the_results_of_the_others(
     assert {p.chunk.job_id for p in heard if p.HasField("chunk")} == {"good"}
 
 
-def test_a_client_that_is_gone_after_an_undeclared_end_leaves_an_open_upload(
+def test_a_client_that_is_gone_after_an_undeclared_end_leaves_no_upload(
     servicer: SegmentationServicer,
     store: MemoryStore,
     spool: Spool,
@@ -390,7 +391,8 @@ def test_a_client_that_is_gone_after_an_undeclared_end_leaves_an_open_upload(
 ) -> None:
     heard = list(servicer.SegmentSeries(upload(make_instance(1)), GONE))
     assert [part.WhichOneof("part") for part in heard] == ["accepted", "stored"]
-    assert (store.closed, [u.closed for u in spool.uploads()]) == ([], [False])
+    assert (store.closed, list(spool.uploads())) == ([], [])
+    assert [s.state for s in store.submissions.values()] == [SubmissionState.REFUSED]
 
 
 def test_a_client_that_is_gone_after_all_it_declared_has_submitted(

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from viscera.api.client import requests as client_requests
-from viscera.api.uploads import Limits, Upload, read_header, recover_uploads, split
+from viscera.api.recovery import recover_uploads
+from viscera.api.uploads import Limits, Upload, read_header, split
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.domain.sources import SubmissionState
 from viscera.errors import (
@@ -208,20 +209,33 @@ def test_recovery_leaves_alone_what_is_incomplete_or_settled(
     assert store.closed == ["h1"]
 
 
-def test_what_came_of_a_broken_upload_has_rows_for_retention_to_find(
+def test_an_upload_that_the_store_does_not_open_leaves_nothing(
+    spool: Spool, store: MemoryStore
+) -> None:
+    store.down = 1
+    upload = Upload(handle="h1", principal="ward", declared=0, spool=spool, store=store)
+    with pytest.raises(StoreUnavailable):
+        upload.open("")
+    assert list(spool.uploads()) == []
+
+
+@pytest.mark.parametrize("down", [0, 1])
+def test_a_broken_upload_gives_its_room_back_at_once(
+    down: int,
     begin: Callable[[int], Upload],
     spool: Spool,
     store: MemoryStore,
     make_instance: Callable[..., bytes],
 ) -> None:
     requests = [chunk(make_instance(1)), chunk(b"not DICOM")]
-    with pytest.raises(RejectedInstance):
-        begin(0).take(iter(requests), WIDE)
-    assert [a.sop_uid for a in store.arrivals.values()] == ["1.2.3.4.1"]
-    store.arrivals.clear()  # as if the api had died just before
-    assert recover_uploads(spool, store) == 1
-    assert [a.sop_uid for a in store.arrivals.values()] == ["1.2.3.4.1"]
-    assert store.closed == []
+    upload = begin(0)
+    store.down = down
+    with pytest.raises(RejectedInstance), upload.discarded_unless_closed():
+        upload.take(iter(requests), WIDE)
+    assert [p for p in spool.root.rglob("*") if p.name != "grpc"] == []
+    if not down:
+        assert store.submissions["h1"].state is SubmissionState.REFUSED
+        assert store.decisions["h1"][1].startswith("DatasetMismatch: ")
 
 
 def test_the_client_sends_what_the_files_hold(tmp_path: Path) -> None:

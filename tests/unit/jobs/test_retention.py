@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from instances import as_file, ct_dataset
 from store_rows import QUIET_S, Time, arrival, finish, open_store, plan, submit
-from viscera.domain.sources import Arrival, Origin
+from viscera.domain.sources import Arrival, Origin, SubmissionState
 from viscera.jobs.retention import Swept, sweep
 from viscera.jobs.spool import Spool as RealSpool
 from viscera.jobs.store import SqlJobStore
@@ -26,8 +27,20 @@ class Spool:
         self.removed += map(str, paths)
         return True
 
-    def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+    def readable(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
         yield from ()
+
+    def is_closed(self, upload: str) -> bool:
+        return False
+
+    def uploaded(self, upload: str) -> Sequence[Path]:
+        return ()
+
+    def old_uploads(self, before: datetime) -> Iterator[str]:
+        yield from ()
+
+    def remove_upload(self, upload: str) -> None:
+        raise AssertionError("there is no upload")
 
 
 @pytest.fixture
@@ -87,7 +100,7 @@ def test_what_is_sent_again_during_the_sweep_has_a_row(
             store.record_arrivals([arrival(1, time.wall)])  # finds its old row
             return True
 
-        def arrivals(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
+        def readable(self, paths: Iterable[str | Path]) -> Iterator[Arrival]:
             yield from (a for a in [arrival(1, time.wall)] if str(a.path) in paths)
 
     submit(store, time, "k")
@@ -181,3 +194,105 @@ def test_a_series_that_is_sent_again_stays_whole(
     assert sweep(store, spool, root, keep_instances_days=7, keep_jobs_days=30).submissions == 0
     assert send([2, 3]) == [True, True]
     assert len(list(spool.root.rglob("*.dcm"))) == len(store.known_paths()) == 4
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> RealSpool:
+    return RealSpool(tmp_path / "spool", reserve_bytes=0, clock=lambda: datetime.now(UTC))
+
+
+def begin(
+    store: SqlJobStore, spool: RealSpool, handle: str, instances: int = 1, known: bool = True
+) -> Path:
+    """Open an upload; return its folder."""
+    spool.open_upload(handle, "client", "")
+    if known:
+        store.open_upload(handle, "client", "")
+    for _ in range(instances):
+        part10 = as_file(ct_dataset())
+        spool.put(origin=Origin.GRPC, principal="client", upload=handle, part10=part10)
+    return spool.root / "grpc" / handle
+
+
+def age(folder: Path, days: float) -> None:
+    past_s = clock.time() - days * DAY_S
+    os.utime(folder, (past_s, past_s))
+
+
+def swept_days(store: SqlJobStore, spool: RealSpool, keep_days: float) -> Swept:
+    root = spool.root.parent / "results"
+    return sweep(store, spool, root, keep_instances_days=keep_days, keep_jobs_days=30)
+
+
+def test_nothing_kept_does_not_refuse_an_upload_that_is_on_its_way(
+    store: SqlJobStore, spool: RealSpool, time: Time
+) -> None:
+    folder = begin(store, spool, "u1")
+    time.pass_by(600)
+    assert swept_days(store, spool, 0).uploads == 0
+    assert store.get_submission("u1").state is SubmissionState.OPEN
+    assert folder.is_dir()
+
+
+def test_an_upload_that_was_abandoned_gives_its_room_back_in_the_sweep_that_refuses_it(
+    store: SqlJobStore, spool: RealSpool, time: Time
+) -> None:
+    folder = begin(store, spool, "u1")
+    time.pass_by(6.9 * DAY_S)
+    age(folder, 6.9)
+    assert swept_days(store, spool, 7).uploads == 0
+    time.pass_by(0.2 * DAY_S)
+    assert swept_days(store, spool, 7).uploads == 1
+    assert store.get_submission("u1").state is SubmissionState.REFUSED
+    assert not folder.exists()
+
+
+def test_an_upload_that_is_complete_on_disk_is_not_called_abandoned(
+    store: SqlJobStore, spool: RealSpool, time: Time
+) -> None:
+    folder = begin(store, spool, "u1")
+    spool.close_upload("u1")
+    time.pass_by(9 * DAY_S)
+    age(folder, 9)
+    assert swept_days(store, spool, 7).uploads == 0
+    assert store.get_submission("u1").state is SubmissionState.OPEN
+    assert folder.is_dir()
+
+
+def test_what_a_crash_left_of_uploads_goes_once_it_is_old(
+    store: SqlJobStore, spool: RealSpool, time: Time
+) -> None:
+    folders = [
+        begin(store, spool, "refused"),
+        begin(store, spool, "empty", instances=0),
+        begin(store, spool, "young", instances=0),
+        begin(store, spool, "unknown", known=False),
+        begin(store, spool, "sending"),
+    ]
+    half = spool.root / "grpc" / "half"  # its removal was cut off
+    half.mkdir()
+    for folder in [half, *folders[:2], *folders[3:]]:
+        age(folder, 2)
+    store.refuse_upload("refused", "DatasetMismatch: not DICOM")
+    assert swept_days(store, spool, 7).uploads == 3
+    assert [f.exists() for f in [half, *folders]] == [False, False, False, True, True, True]
+
+
+def test_ordinary_expiry_of_an_upload_is_no_error(
+    store: SqlJobStore, spool: RealSpool, time: Time
+) -> None:
+    folder = begin(store, spool, "u1", instances=3)
+    store.record_arrivals(tuple(spool.scan(set())))
+    spool.close_upload("u1")
+    store.close_upload("u1")
+    claimed = store.claim_submission("planner")
+    assert claimed is not None
+    store.settle_submission(claimed[0], (), [plan("k", 3)])
+    finish(store, ())
+    for file in folder.glob("*"):
+        age(file, 9)
+    time.pass_by(9 * DAY_S)
+    with capture_logs() as logs:
+        assert swept_days(store, spool, 7).submissions == 1
+    assert [line["event"] for line in logs] == ["swept"]
+    assert not folder.exists()
