@@ -30,6 +30,7 @@ NOT_FOUND = (grpc.StatusCode.NOT_FOUND, "SeriesNotFound", False)
 DENIED = (grpc.StatusCode.PERMISSION_DENIED, "UnknownPeer", False)
 UNUSABLE = (grpc.StatusCode.FAILED_PRECONDITION, "NotAnImageSeries", False)
 REFUSED = (grpc.StatusCode.FAILED_PRECONDITION, "PeerRefused", False)
+AWAY = (grpc.StatusCode.UNAVAILABLE, "StorageUnavailable", True)
 UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, "PeerUnreachable", True)
 
 
@@ -237,6 +238,58 @@ def test_a_pacs_that_cannot_be_asked_is_not_needed_for_what_came_completely(
     links = house.store.get_submission(upload.upload).paths
     assert len(links) == 3
     assert all(path.is_file() for path in links)
+
+
+@dataclass
+class Counting(SlowArchive):
+    """Counts `there` instances and sends at once what `sent` puts into the spool."""
+
+    there: int
+    sent: Callable[[], object]
+
+    def count(self, peer: str, study_uid: str, series_uid: str) -> int | None:
+        return self.there
+
+    def fetch(
+        self, peer: str, study_uid: str, series_uid: str, is_wanted: Callable[[], bool]
+    ) -> int:
+        self.sent()
+        return self.there
+
+
+def nothing_came_of(house: House, archive: Counting) -> object:
+    """Ask for the series; return the refusal."""
+    request = pb.SegmentByUidRequest(peer="orthanc", study_uid=STUDY_UID, series_uid=CT)
+    with serving(house, archive=archive) as server, stub(server) as api, house.working():
+        refused = refusal_of(lambda: api.SegmentByUid(request))
+    assert "local" not in [job.principal for job in house.store.list_jobs()]
+    assert not list(house.spool.root.glob("grpc/*"))
+    return refused
+
+
+def test_fewer_instances_than_the_pacs_counts_are_not_segmented(house: House) -> None:
+    archive = Counting(there=5, sent=lambda: keep(house, 3))
+    assert nothing_came_of(house, archive) == UNREACHABLE
+
+
+@pytest.mark.parametrize("fault", ["gone", "damaged"])
+def test_a_series_of_which_an_instance_cannot_be_taken_over_is_not_segmented(
+    house: House, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(house)
+    held = house.spool.held
+
+    def spoilt(principal: str, series_uid: str) -> tuple[Path, ...]:
+        """Retention takes one, or a disk spoils one, after the spool was asked."""
+        paths = held(principal, series_uid)
+        last = house.spool.root / paths[-1]
+        last.unlink() if fault == "gone" else last.write_bytes(b"rotten")
+        monkeypatch.setattr(house.spool, "held", lambda *_: paths)
+        return paths
+
+    monkeypatch.setattr(house.spool, "held", spoilt)
+    archive = Counting(there=3, sent=lambda: None)
+    assert nothing_came_of(house, archive) == AWAY
 
 
 def test_links_are_found_again_after_a_crash(house: House) -> None:

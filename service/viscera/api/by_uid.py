@@ -44,6 +44,8 @@ class Wanted:
     series_uid: str
     is_here: bool
     """Whether the spool holds all of it."""
+    there: int | None = None
+    """How many instances the PACS has, as far as it was asked and counts them."""
 
 
 class ByUid:
@@ -68,11 +70,13 @@ class ByUid:
         for name, uid in (("study_uid", request.study_uid), ("series_uid", request.series_uid)):
             if not is_uid(uid):
                 raise InvalidRequest(f"{name} must be digits and dots, at most 64 characters")
+        is_here, there = self._look(request)
         return Wanted(
             peer=request.peer,
             study_uid=request.study_uid,
             series_uid=request.series_uid,
-            is_here=self._is_here(request),
+            is_here=is_here,
+            there=there,
         )
 
     def bring(self, wanted: Wanted, call: Call) -> tuple[Path, ...]:
@@ -83,7 +87,7 @@ class ByUid:
         NotAnImageSeries
             If nothing of it was kept.
         PeerUnreachable, PeerRefused
-            If the PACS did not send it.
+            If the PACS did not send it, or not all that it counts.
         """
         sent = 0
         if not wanted.is_here:
@@ -95,14 +99,20 @@ class ByUid:
                 f"{wanted.peer} sent {sent} instances of series {wanted.series_uid}, and none came "
                 "here as CT or MR from that peer; do its AE title and network match dicom.peers?"
             )
+        if wanted.there is not None and len(held) < wanted.there:
+            raise PeerUnreachable(
+                f"{wanted.peer} has {wanted.there} instances of series {wanted.series_uid}, and "
+                f"{len(held)} are here; ask again"
+            )
         return held
 
-    def _is_here(self, request: pb.SegmentByUidRequest) -> bool:
+    def _look(self, request: pb.SegmentByUidRequest) -> tuple[bool, int | None]:
+        """Return whether all of the series is here, and how many instances the PACS has."""
         held = self._held(request.peer, request.study_uid, request.series_uid)
         settled = bool(held) and self._is_settled(request.peer, request.series_uid)
         if not self._archive.is_asked(request.peer):
             if settled:
-                return True
+                return True, None
             raise SeriesNotFound(
                 f"series {request.series_uid} has not come here completely from {request.peer}, "
                 "which cannot be asked for it: dicom.peers has no host for it"
@@ -113,12 +123,12 @@ class ByUid:
             if not settled:
                 raise
             _log.warning("peer_not_asked", peer=request.peer, instances=len(held))
-            return True
-        return there is not None and len(held) >= there
+            return True, None
+        return there is not None and len(held) >= there, there
 
     def _held(self, peer: str, study_uid: str, series_uid: str) -> tuple[Path, ...]:
         held = self._spool.held(peer, series_uid)
-        one = next(iter(self._spool.arrivals(held[:1])), None)
+        one = next(iter(self._spool.readable(held[:1])), None)
         return held if one is not None and one.study_uid == study_uid else ()
 
     def _is_settled(self, peer: str, series_uid: str) -> bool:

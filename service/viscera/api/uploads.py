@@ -1,6 +1,6 @@
 """A client's stream of chunks becomes instances in the spool."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,13 @@ from viscera import log
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import GrpcSettings
 from viscera.domain.sources import Arrival, Channels, Origin
-from viscera.errors import InvalidRequest, ServiceError, StoreUnavailable
+from viscera.errors import (
+    InvalidRequest,
+    RejectedInstance,
+    ServiceError,
+    StorageUnavailable,
+    StoreUnavailable,
+)
 from viscera.files.part10 import is_uid
 from viscera.jobs.leftovers import ABANDONED
 from viscera.jobs.protocol import IntakeStore, QueryStore
@@ -197,15 +203,24 @@ class Upload:
                 f"{self.sent} instances came, the header declared {self.declared}; send all again"
             )
 
-    def adopt(self, paths: Iterable[Path]) -> None:
-        """Take what the spool holds of a PACS series.
+    def adopt(self, paths: Sequence[Path]) -> None:
+        """Take what the spool holds of a PACS series: all of it.
 
         Raises
         ------
         SpoolFull
             If the disk has no room.
+        StorageUnavailable
+            If one of `paths` is not there any more, or cannot be read.
         """
-        self.arrivals = {one.sop_uid: one for one in self.spool.adopt(paths, self.handle)}
+        wanted = {path.name for path in paths}
+        try:
+            adopted = list(self.spool.adopt(paths, self.handle))
+        except (OSError, RejectedInstance) as error:
+            raise _not_adopted() from error
+        if not wanted <= {one.path.name for one in adopted}:
+            raise _not_adopted()
+        self.arrivals = {one.sop_uid: one for one in adopted}
 
     def record(self) -> None:
         """Give the store the rows."""
@@ -254,6 +269,12 @@ class Upload:
             raise InvalidRequest(
                 f"no instance came of series {', '.join(missing)}; send the series of every channel"
             )
+
+
+def _not_adopted() -> StorageUnavailable:
+    return StorageUnavailable(
+        "an instance of the series is not in the spool any more, or cannot be read; ask again"
+    )
 
 
 def _refusal(error: BaseException) -> str:

@@ -234,7 +234,7 @@ class Spool:
         Parameters
         ----------
         paths
-            As `held` gives them; what is not there any more is passed over.
+            As `held` gives them.
         upload
             Opened before.
 
@@ -242,11 +242,13 @@ class Spool:
         ------
         SpoolFull
             If the disk has no room.
+        OSError, RejectedInstance
+            If one is not there any more, or cannot be read.
         """
         folder = self._upload_folder(upload)
         with durable.full_disk_named():
             for path in paths:
-                with suppress(FileNotFoundError, FileExistsError):
+                with suppress(FileExistsError):
                     os.link(self._root / path, folder / path.name)
             durable.sync_folder(folder)
         links = sorted(file.relative_to(self._root) for file in folder.glob("*.dcm"))
