@@ -71,21 +71,24 @@ class House:
     spool: Spool
     results: Path
 
-    def plan(self) -> Submission | None:
-        """Close one submission that is due: one job over all its instances."""
+    def plan(self, jobs: int = 1) -> Submission | None:
+        """Close one submission that is due: so many jobs, each over all its instances."""
         claimed = self.store.claim_submission("test")
         if claimed is None:
             return None
         claim, submission = claimed
         sops = sorted(path.name for path in submission.paths)
-        job = PlannedJob(
-            key=hashlib.sha256("".join(sops).encode()).hexdigest(),
-            kind=JobKind.SEGMENT,
-            stacks=(tuple(SourceFrame(f"1.2.{n}", 1) for n in range(len(sops))),),
-            model="band/1",
-        )
+        planned = [
+            PlannedJob(
+                key=hashlib.sha256("".join([*sops, "+" * number]).encode()).hexdigest(),
+                kind=JobKind.SEGMENT,
+                stacks=(tuple(SourceFrame(f"1.2.{n}", 1) for n in range(len(sops))),),
+                model="band/1",
+            )
+            for number in range(jobs)
+        ]
         choice = Choice(what="segment", because="no rule", frames=len(sops), model="band/1")
-        self.store.settle_submission(claim, (choice,), (job,))
+        self.store.settle_submission(claim, (choice,), planned)
         return submission
 
     def refuse_plan(self, refusal: str) -> bool:

@@ -142,6 +142,18 @@ def test_the_same_series_again_gets_the_job_that_is_there(
     assert found.id == first[-1].finished.id
 
 
+def test_however_many_jobs_an_upload_has_the_call_tells_of_all(
+    house: House, api: SegmentationServiceStub, series: list[Path]
+) -> None:
+    call = api.SegmentSeries(iter(upload(series, declared=len(series))))
+    while next(call).WhichOneof("part") != "complete":
+        pass
+    assert house.plan(jobs=103) is not None
+    planned = next(call).planned.job_ids
+    assert len(set(planned)) == 103
+    call.cancel()
+
+
 def test_a_refused_series_ends_the_call_with_its_reason(
     house: House, api: SegmentationServiceStub, series: list[Path]
 ) -> None:

@@ -93,7 +93,7 @@ class JobBook:
         submission = self._store.get_submission(handle, principal)
         if submission.state is SubmissionState.OPEN:
             return Planned(submission=submission, jobs=(), choices=(), refusal=None)
-        jobs = self._store.list_jobs(principal, submission_id=handle)[::-1]
+        jobs = self._store.list_jobs(principal, submission_id=handle, limit=None)[::-1]
         choices, refusal = self._decision(submission)
         return Planned(
             submission=submission,

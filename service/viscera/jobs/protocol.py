@@ -216,10 +216,10 @@ class QueryStore(Protocol):
         states: Sequence[JobState] = (),
         submission_id: str = "",
         series_uid: str = "",
-        limit: int = 100,
+        limit: int | None = 100,
         before_id: str = "",
     ) -> tuple[Job, ...]:
-        """Newest first."""
+        """Newest first; `limit` None gives all."""
 
     def get_submission(self, submission_id: str, principal: str | None = None) -> Submission:
         """Raises `JobNotFound`."""

@@ -34,10 +34,13 @@ class Queries(Part):
         states: Sequence[JobState] = (),
         submission_id: str = "",
         series_uid: str = "",
-        limit: int = 100,
+        limit: int | None = 100,
         before_id: str = "",
     ) -> tuple[Job, ...]:
-        """Newest first. A submission's jobs include those that answered its question before it."""
+        """Newest first; `limit` None gives all.
+
+        A submission's jobs include those that answered its question before it.
+        """
         c = schema.jobs.c
         query = select(schema.jobs).order_by(c.seq.desc()).limit(limit)
         if principal is not None:

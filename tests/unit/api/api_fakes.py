@@ -150,7 +150,7 @@ class MemoryStore:
         states: Sequence[JobState] = (),
         submission_id: str = "",
         series_uid: str = "",
-        limit: int = 100,
+        limit: int | None = 100,
         before_id: str = "",
     ) -> tuple[Job, ...]:
         self._ask()
