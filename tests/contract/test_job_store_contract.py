@@ -600,6 +600,7 @@ def test_a_commit_keeps_everything(store: SqlJobStore, time: Time) -> None:
         (JobState.DONE, ""),
     ]
     assert store.events(job.id, after=events[1].sequence) == events[2:]
+    assert store.events(job.id, after=2**64 - 1) == ()
 
 
 def test_cancel_is_noticed_and_can_be_taken_back(store: SqlJobStore, time: Time) -> None:
@@ -615,8 +616,6 @@ def test_cancel_is_noticed_and_can_be_taken_back(store: SqlJobStore, time: Time)
     assert store.retry(job.id).state is JobState.QUEUED
     finish(store)
     assert store.cancel(job.id).state is JobState.DONE
-    with pytest.raises(InvalidRequest):
-        store.retry(job.id)
 
 
 def test_retry_gives_way_to_a_later_job_of_the_same_key(store: SqlJobStore, time: Time) -> None:

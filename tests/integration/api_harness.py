@@ -142,7 +142,7 @@ def a_house(folder: Path) -> Iterator[House]:
     store = SqlJobStore(
         f"sqlite:///{folder / 'jobs.db'}",
         clock=now,
-        settings=JobSettings(url=SecretStr("sqlite://")),
+        settings=JobSettings(url=SecretStr("sqlite://"), results=folder / "results"),
         close_after=lambda closing: closing.arrivals[0],
         spool_root=folder / "spool",
     )

@@ -129,6 +129,25 @@ def test_the_handle_serves_every_call(
     assert len(chunks) > 1
 
 
+@pytest.mark.parametrize("fault", ["missing", "changed"])
+def test_a_result_that_a_disk_lost_is_made_again_as_the_refusal_says(
+    fault: str, house: House, api: SegmentationServiceStub, series: list[Path]
+) -> None:
+    with house.working():
+        done = list(api.SegmentSeries(iter(upload(series))))[-1].finished
+    fetch = pb.FetchResultRequest(job_id=done.id, kind=pb.RESULT_KIND_SEG)
+    retry = pb.RetryJobRequest(job_id=done.id)
+    assert refusal_of(lambda: api.RetryJob(retry))[1] == "InvalidRequest"
+    path = house.results / done.id / "seg"
+    path.unlink() if fault == "missing" else path.write_bytes(b"another segmentation")
+    with pytest.raises(grpc.RpcError, match="RetryJob"):
+        list(api.FetchResult(fetch))
+    assert api.RetryJob(retry).job.state == pb.JOB_STATE_QUEUED
+    house.run()
+    chunks = [answer.chunk for answer in api.FetchResult(fetch)]
+    assert b"".join(c.data for c in chunks) == CONTENTS["seg"]
+
+
 def test_the_same_series_again_gets_the_job_that_is_there(
     house: House, api: SegmentationServiceStub, series: list[Path]
 ) -> None:

@@ -60,7 +60,10 @@ def _pieces(path: Path, job: Job) -> Iterator[tuple[bytes, bool]]:
     try:
         stream = path.open("rb")
     except FileNotFoundError:
-        raise JobNotFound(f"the results of job {job.id} were removed") from None
+        raise JobNotFound(
+            f"the results of job {job.id} were removed; RetryJob makes them again while its "
+            "instances are kept"
+        ) from None
     with stream:
         data = stream.read(CHUNK_BYTES)
         while True:

@@ -20,10 +20,17 @@ UNDER_WAY = (
 _RANKS = {kind: rank for rank, kind in enumerate(ResultKind)}
 
 
-def address(connection: Connection, now: Moment, job_id: str, addresses: Sequence[Address]) -> None:
+def address(
+    connection: Connection,
+    now: Moment,
+    job_id: str,
+    addresses: Sequence[Address],
+    *,
+    keep: Sequence[DeliveryState] = UNDER_WAY,
+) -> None:
     """Queue, or bar, what each address takes of a job's results.
 
-    What has ended there begins anew; what is under way stays as it is.
+    What is in a state of `keep` stays as it is; what has ended otherwise begins anew.
     """
     d, r = schema.deliveries.c, schema.results.c
     query = select(schema.deliveries).where(d.job_id == job_id).with_for_update()
@@ -37,7 +44,7 @@ def address(connection: Connection, now: Moment, job_id: str, addresses: Sequenc
             row = there.get((file.seq, one.destination))
             if row is None:
                 _insert(connection, now, file, one)
-            elif row.state not in UNDER_WAY:
+            elif row.state not in keep:
                 again = update(schema.deliveries).where(d.seq == row.seq)
                 connection.execute(again.values(**_fresh(now, one)))
 

@@ -14,9 +14,11 @@ from viscera.jobs.addressing import address
 from viscera.jobs.gather import paths_of
 from viscera.jobs.part import Part, job_event
 from viscera.jobs.protocol import JobEvent
+from viscera.jobs.retrying import is_lost, submission_with_instances
 from viscera.jobs.rows import delivery_of, job_of, jobs_of, submission_of
 
 _UNFINISHED = (JobState.QUEUED, JobState.RUNNING)
+_LAST_SEQUENCE = 2**63 - 1  # as far as databases count; clients count further
 _RETRYABLE = (JobState.REFUSED, JobState.FAILED, JobState.CANCELLED)
 
 
@@ -70,6 +72,7 @@ class Queries(Part):
     def events(self, job_id: str, after: int = 0) -> tuple[JobEvent, ...]:
         """What happened to a job after sequence number `after`."""
         c = schema.events.c
+        after = min(after, _LAST_SEQUENCE)
         query = select(schema.events).where(c.job_id == job_id, c.sequence > after)
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(c.sequence)).all()
@@ -92,18 +95,24 @@ class Queries(Part):
     def retry(self, job_id: str, principal: str | None = None) -> Job:
         """Queue a refused, failed or cancelled job again with a fresh count of attempts.
 
-        One that is queued or running already stays as it is.
+        A done one too if files of its result are lost. Its results and deliveries stay: the new
+        commit replaces the files, and what was delivered is not delivered again. One that is
+        queued or running already stays as it is.
 
         Raises
         ------
         JobNotFound
             If there is none, or it is another principal's.
         InvalidRequest
-            If it is done, superseded, answered by a later job, or its instances have expired.
+            If it is done and its files are whole, superseded, answered by a later job, or its
+            instances have expired.
+        StorageUnavailable
+            If the results' file system does not answer.
         """
+        lost = self._lost_commit(job_id, principal)
         try:
             with self._db.write() as connection:
-                return self._retry(connection, _find(connection, job_id, principal))
+                return self._retry(connection, _find(connection, job_id, principal), lost)
         except IntegrityError as error:
             raise InvalidRequest(
                 f"job {job_id}: a later job has the same sources and model; look at that one"
@@ -169,18 +178,38 @@ class Queries(Part):
         found = {JobState(state): number for state, number in rows}
         return {state: found.get(state, 0) for state in JobState}
 
-    def _retry(self, connection: Connection, row: Row[Any]) -> Job:
+    def _lost_commit(self, job_id: str, principal: str | None) -> int:
+        """Return the fence of a done job's commit whose files are lost; 0: they are whole."""
+        with self._db.read() as connection:
+            row = _find(connection, job_id, principal)
+            job = job_of(connection, row)
+        # Outside the transaction: nobody waits while files are read.
+        done = job.state is JobState.DONE and is_lost(self._settings.results, job.results)
+        return int(row.committed_fence) if done else 0
+
+    def _retry(self, connection: Connection, row: Row[Any], lost: int) -> Job:
+        c = schema.jobs.c
         if row.state in _UNFINISHED:
             return job_of(connection, row)
-        if row.state not in _RETRYABLE:
-            raise InvalidRequest(f"job {row.id} is {row.state}; only one that ended badly is tried")
-        if not _has_instances(connection, row):
-            raise InvalidRequest(f"the instances of job {row.id} have expired; send them again")
+        is_lost_here = row.state == JobState.DONE and lost and row.committed_fence == lost
+        if row.state not in _RETRYABLE and not is_lost_here:
+            raise InvalidRequest(
+                f"job {row.id} is {row.state}; only one that ended badly, or whose result's files "
+                "are lost, is tried again"
+            )
+        submission = submission_with_instances(connection, row)
+        if submission is None:
+            raise InvalidRequest(
+                f"the instances of job {row.id} have expired; send them again, then retry it if "
+                "no other job has come of them"
+            )
         now = self._time.now()
         again = connection.execute(
             update(schema.jobs)
-            .where(schema.jobs.c.id == row.id, schema.jobs.c.state.in_(_RETRYABLE))
+            .where(c.id == row.id, c.state == row.state, c.fence == row.fence)
             .values(
+                submission_id=submission.id,
+                submission_version=submission.version,
                 state=JobState.QUEUED,
                 attempts=0,
                 finished_at=None,
@@ -223,13 +252,6 @@ def _choices_of(connection: Connection, submission_id: str) -> tuple[Choice, ...
         )
         for row in connection.execute(query)
     )
-
-
-def _has_instances(connection: Connection, job: Row[Any]) -> bool:
-    submission = connection.execute(
-        select(schema.submissions).where(schema.submissions.c.id == job.submission_id)
-    ).one()
-    return bool(job.stacks) and bool(paths_of(connection, submission))
 
 
 def _event_of(row: Row[Any]) -> JobEvent:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, insert, or_, select, update
 
-from viscera.domain.jobs import Address, Claim, Job, JobState
+from viscera.domain.jobs import Address, Claim, DeliveryState, Job, JobState
 from viscera.domain.results import ResultFile, Verdict
 from viscera.jobs import leases, moments, schema
-from viscera.jobs.addressing import address
+from viscera.jobs.addressing import UNDER_WAY, address
 from viscera.jobs.backoff import backoff_s
 from viscera.jobs.gather import paths_of
 from viscera.jobs.moments import Moment
@@ -99,7 +99,9 @@ class Work(Part):
             }
             self._end_job(connection, now, claim, JobState.DONE, **ended)
             _keep_results(connection, claim.id, results)
-            address(connection, now, claim.id, addresses)
+            # A job that ran again for a lost file has delivered before.
+            keep = (*UNDER_WAY, DeliveryState.DELIVERED)
+            address(connection, now, claim.id, addresses, keep=keep)
 
     def refuse_job(self, claim: Claim, reason: str, message: str) -> None:
         """The data's fault; final. Raises `LeaseLost`."""
@@ -202,17 +204,27 @@ def _give_back(
 
 
 def _keep_results(connection: Connection, job_id: str, results: Sequence[ResultFile]) -> None:
-    # A job that was retried by hand may have old rows.
-    connection.execute(delete(schema.results).where(schema.results.c.job_id == job_id))
+    """Keep a row for each file; a kind that a job has committed before keeps its row.
+
+    Its deliveries name it: they send the new file, which has the same bytes (invariant 5).
+    """
+    table = schema.results
+    query = select(table.c.kind, table.c.seq).where(table.c.job_id == job_id)
+    there = {row.kind: row.seq for row in connection.execute(query)}
+    named = exists().where(schema.deliveries.c.result_seq == table.c.seq)
+    kinds = [file.kind for file in results]
+    old = and_(table.c.job_id == job_id, table.c.kind.not_in(kinds), ~named)
+    connection.execute(delete(table).where(old))
     for file in results:
-        connection.execute(
-            insert(schema.results).values(
-                job_id=job_id,
-                kind=file.kind,
-                path=file.path.as_posix(),
-                sha256=file.sha256,
-                size_bytes=file.size_bytes,
-                sop_class_uid=file.sop_class_uid,
-                sop_uid=file.sop_uid,
-            )
-        )
+        columns = {
+            "path": file.path.as_posix(),
+            "sha256": file.sha256,
+            "size_bytes": file.size_bytes,
+            "sop_class_uid": file.sop_class_uid,
+            "sop_uid": file.sop_uid,
+        }
+        if file.kind in there:
+            known = update(table).where(table.c.seq == there[file.kind])
+            connection.execute(known.values(columns))
+        else:
+            connection.execute(insert(table).values(job_id=job_id, kind=file.kind, **columns))

@@ -146,7 +146,7 @@ class SegmentationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Queues a refused, failed or cancelled job again.
+        """Queues a refused, failed or cancelled job again; a done one too whose files are lost.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
