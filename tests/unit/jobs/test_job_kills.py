@@ -104,6 +104,9 @@ class _NoSpool:
     def remove(self, paths: object) -> None:
         raise AssertionError("nothing has expired")
 
+    def old_uploads(self, before: object) -> tuple[str, ...]:
+        return ()
+
 
 @contextmanager
 def farm(root: Path, jobs: int, lease_s: float = 30.0) -> Iterator[Farm]:
