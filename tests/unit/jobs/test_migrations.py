@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-import store_rows
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
+import store_rows
 from viscera.errors import InvalidSettings
 from viscera.jobs import migrations
 from viscera.jobs.store import SqlJobStore
