@@ -93,7 +93,7 @@ LOSSY = (
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )
-_EQUIPMENT = (
+EQUIPMENT = (
     "Manufacturer",
     "ManufacturerModelName",
     "SoftwareVersions",
@@ -123,7 +123,7 @@ def scanner(header: Dataset) -> Dataset | None:
     if not header.get("Manufacturer"):
         return None
     item = Dataset()
-    inherit(item, header, (keyword for keyword in _EQUIPMENT if header.get(keyword) is not None))
+    inherit(item, header, (keyword for keyword in EQUIPMENT if header.get(keyword) is not None))
     item.ContributionDescription = "Acquisition equipment of the source image(s)"
     if header.get("AcquisitionDateTime"):
         item.ContributionDateTime = header.AcquisitionDateTime

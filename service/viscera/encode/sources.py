@@ -10,18 +10,29 @@ from dataclasses import dataclass
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.valuerep import DA, TM
 
 from viscera.domain.sources import MULTI_FRAME, Frame, Stack
 from viscera.encode.identity import derived_uid
-from viscera.errors import DatasetMismatch
+from viscera.encode.inherited import EQUIPMENT, LOSSY, PATIENT, STUDY
+from viscera.errors import DatasetMismatch, StorageUnavailable
 from viscera.files.faults import storage_faults_named
 
 CHARACTER_SET = "ISO_IR 192"
 """UTF-8: whatever the source's was, the patient's name keeps all its letters."""
 
+_READ = (
+    "SpecificCharacterSet",
+    *PATIENT,
+    *STUDY,
+    *LOSSY,
+    *EQUIPMENT,
+    *("TimezoneOffsetFromUTC", "AcquisitionDateTime", "SeriesNumber", "SeriesDescription"),
+    *("SliceThickness", "PositionReferenceIndicator", "SharedFunctionalGroupsSequence"),
+)
+"""Nothing else is touched: pydicom cannot convert every private element that scanners write."""
 _REQUIRED = (
     "PatientID",
     "PatientName",
@@ -87,7 +98,7 @@ class Sources:
         """Return the number of our `nth` series: 302 becomes 30201, so that lists sort well."""
         try:
             number = int(self.header.get("SeriesNumber") or 0)
-        except ValueError:
+        except (TypeError, ValueError):  # several values, too
             number = 0
         return (number * 100 if 0 < number < 10_000_000 else 9000) + nth
 
@@ -102,23 +113,30 @@ def read_sources(stack: Stack) -> Sources:
     StorageUnavailable
         If the machine is at fault.
     """
+    path = stack.frames[0].path
     try:
         with storage_faults_named():
-            header = pydicom.dcmread(stack.frames[0].path, stop_before_pixels=True)
-        header.decode()
-    except (OSError, InvalidDicomError, LookupError, ValueError) as error:
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(_READ))
+        return Sources(stack=stack, header=_cleaned(header))
+    except StorageUnavailable:
+        raise
+    except Exception as error:  # a damaged file makes pydicom raise whatever its code meets
         raise DatasetMismatch(
             f"the first file of series {stack.facts.series_uid} cannot be read again: "
             f"{type(error).__name__}; send the series again"
         ) from error
-    return Sources(stack=stack, header=_cleaned(header))
 
 
 def _cleaned(header: Dataset) -> Dataset:
     """Keep what results copy, with values that may be written again."""
     thickness = _thickness(header)
+    header.pop("SharedFunctionalGroupsSequence", None)
     kept = Dataset()
-    kept.update({e.tag: e for e in header if not e.tag.is_private and e.VR != "SQ"})
+    for keyword in _READ:
+        element = _element(header, keyword)
+        if element is not None and element.VR != "SQ":
+            kept[keyword] = element
+    kept.decode()
     for keyword in _REQUIRED:
         if kept.get(keyword) is None:
             setattr(kept, keyword, "")
@@ -133,10 +151,20 @@ def _cleaned(header: Dataset) -> Dataset:
     return kept
 
 
+def _element(header: Dataset, keyword: str) -> DataElement | None:
+    """Return one element, None where there is none or its bytes are no value of its VR."""
+    if keyword not in header:
+        return None
+    try:
+        return header[keyword]
+    except Exception:  # pydicom's own for a wrong length derives from nothing else
+        return None
+
+
 def _thickness(header: Dataset) -> float | None:
     groups = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
     measures = groups[0].get("PixelMeasuresSequence") or [header]
     try:
         return float(measures[0].get("SliceThickness") or 0.0) or None
-    except ValueError:
+    except Exception:  # several values, or none of its VR
         return None

@@ -59,6 +59,8 @@ def read_part10(path: Path, tags: Iterable[int]) -> tuple[Dataset, str]:
 def _parse(file: BinaryIO, tags: Iterable[int]) -> Dataset:
     try:
         return dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
+    except OSError:  # the machine's fault, which the caller names
+        raise
     # A damaged file makes pydicom raise whatever its code meets: struct.error, KeyError,
     # RecursionError from nested sequences ... All of it is the file's fault.
     except Exception as error:

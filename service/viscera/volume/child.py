@@ -23,7 +23,7 @@ import numpy as np
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import JPEGLSLossless, JPEGLSNearLossless, RLELossless
 
-from viscera.errors import DatasetMismatch, ServiceError, UndecodablePixels
+from viscera.errors import DatasetMismatch, ServiceError, StorageUnavailable, UndecodablePixels
 from viscera.files.faults import storage_faults_named
 from viscera.volume.canvas import write_slice
 from viscera.volume.header import PixelHeader, read_header
@@ -107,7 +107,7 @@ def serve(channel: socket.socket, timeout_s: float) -> None:
         try:
             slices = decode(FrameWork.from_json(message), tuple(fds))
             answer = json.dumps({"slices": [astuple(s) for s in slices]})
-        except (DatasetMismatch, UndecodablePixels) as error:
+        except (DatasetMismatch, StorageUnavailable, UndecodablePixels) as error:
             answer = json.dumps({"error": error.reason, "message": str(error)})
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -1,6 +1,8 @@
 """Children that hang, die, grow or are orphaned cost one job, never the role."""
 
 import errno
+import json
+import socket
 import os
 import resource
 import signal
@@ -110,6 +112,13 @@ def test_a_file_system_that_is_away_is_not_the_instances_fault(
     monkeypatch.setattr(Path, "open", away)
     with pytest.raises(StorageUnavailable, match="ESTALE"):
         child.decode(work, ())
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ours.send(work.to_json())
+        ours.shutdown(socket.SHUT_WR)
+        child.serve(theirs, 60.0)
+        assert ours.recv(99) == b"{}"
+        assert json.loads(ours.recv(9999))["error"] == "StorageUnavailable", "and it lives on"
 
 
 def test_child_that_died_idle_costs_nothing(lone: DecodePool, stack: Stack) -> None:
