@@ -135,7 +135,7 @@ CASES = (
         "a CT whose numbers are electron densities (RescaleType EDW)",
         lambda: _changed(RescaleType="EDW"),
         usable=False,
-        names=("UndecodablePixels", "EDW"),
+        names=("UndecodablePixels", "RescaleType"),
     ),
     _case("one file cut off by 4 % of its pixels", lambda: _cut(19)),
     _case(

@@ -88,6 +88,7 @@ def _add_image(ds: Dataset, frames: Frames, sources: Sources, context: ResultCon
     ds.ImageType = ["DERIVED", "PRIMARY"]
     ds.ContentLabel = "ORGANS"
     ds.ContentDescription = context.describe("Organs")
+    ds.ContentCreatorName = ""  # type 2 in PS3.3 10.9, and nobody but a program drew this
     ds.FrameOfReferenceUID = sources.frame_of_reference_uid
     ds.PositionReferenceIndicator = sources.header.get("PositionReferenceIndicator")
     _, ds.Rows, ds.Columns = sources.stack.geometry.shape

@@ -18,6 +18,11 @@ _PIXEL_SPACING = 1e-3
 """Over 512 pixels, either moves the far edge by half a pixel."""
 
 _MOST_TRAITS_AT_ONCE = 2
+_PIECEWISE = ("acquisition", "multi-frame object", "trigger time")
+"""Traits that differ within one volume, too."""
+_FEWEST_IN_A_PIECE = 2
+_EVEN = 0.1
+"""Share of the gap by which gaps of one volume may differ here."""
 
 
 def group_by_plane(slices: Iterable[Slice]) -> list[list[Slice]]:
@@ -65,10 +70,32 @@ def split_where_colliding(
             parts = _partition(slices, traits)
             if any(in_order(part).colliding(tolerance) for part in parts):
                 continue
+            if len(parts) > most and _are_pieces(parts, traits):
+                continue
             large = sum(len(part) for part in parts if len(part) >= min_slices)
             if len(parts) == most or 2 * large > len(slices):
                 return parts
     return [list(slices)]
+
+
+def _are_pieces(parts: Sequence[Sequence[Slice]], traits: tuple[int, ...]) -> bool:
+    """Whether some parts are pieces of a volume, made in several breath-holds or rotations.
+
+    Nothing says which pieces of two phases belong together, and each by itself would end within
+    an organ.
+    """
+    if not any(TRAITS[k].name in _PIECEWISE for k in traits):
+        return False
+    return any(_continue_each_other(a, b) for a, b in combinations(parts, 2))
+
+
+def _continue_each_other(a: Sequence[Slice], b: Sequence[Slice]) -> bool:
+    """Whether together they are even: end to end, or each between the other's."""
+    if min(len(a), len(b)) < _FEWEST_IN_A_PIECE:
+        return False
+    whole = in_order([*a, *b])
+    gap = whole.typical_gap_mm
+    return bool(np.all(np.abs(whole.gaps_mm - gap) <= _EVEN * gap))
 
 
 def _group_of(each: Slice, groups: list[list[Slice]]) -> list[Slice]:

@@ -19,9 +19,10 @@ from viscera.volume.work import FrameWork
 _MAX_RESCALE = 1e9
 """Far beyond any scanner's, and float32 holds every product with a 16-bit value."""
 
-_NOT_HU = ("OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
-"""Rescale types of CT (PS3.3 C.11.1.1.2) that dual-energy and perfusion maps have. Old scanners
-write US, unspecified, for HU."""
+_HU = ("", "HU", "US", "UNSPECIFIED", "HOUNSFIELD", "HOUNSFIELD UNITS")
+"""Rescale types of CT that mean HU: the standard's, none at all, and "unspecified" as old scanners
+write it. PS3.3 C.11.1.1.2 only suggests the others (dual-energy and perfusion maps), so a list of
+what is refused would never end."""
 
 _TAGS = [
     "SOPInstanceUID",
@@ -88,10 +89,10 @@ class PixelHeader:
         """
         source = _pixel_value_transformation(self.ds, frame)
         unit = str(source.get("RescaleType") or "").strip().upper()
-        if work.modality == "CT" and unit in _NOT_HU:
+        if work.modality == "CT" and unit not in _HU:
             raise UndecodablePixels(
-                f"instance {work.sop_uid}: its numbers are {unit}, not HU; send the ordinary "
-                "reconstruction"
+                f"instance {work.sop_uid}: its RescaleType says that its numbers are not HU; send"
+                " the ordinary reconstruction"
             )
         slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
         if slope is None or intercept is None:

@@ -44,6 +44,7 @@ INTENDED = {
     "DimensionOrganizationSequence[0].DimensionOrganizationUID": "drawn there, derived here",
     "DimensionIndexSequence[0].DimensionOrganizationUID": "as above",
     "DimensionIndexSequence[1].DimensionOrganizationUID": "as above",
+    "ContentCreatorName": "type 2 for dcmtk; highdicom leaves it out where nobody is named",
     "PixelData's padding": "an odd length is padded with a zero byte here, with a digit 0 there",
     "ContributingEquipmentSequence": "highdicom names itself as the second contributor",
 }

@@ -193,6 +193,33 @@ def test_a_trait_that_differs_everywhere_explains_no_collision():
     assert isinstance(only_error([*slices, *double]), CollidingSlices)
 
 
+@pytest.mark.parametrize("piece", [10, 20])
+def test_pieces_of_two_phases_are_no_volumes(piece):
+    """Breath-holds or rotations: acquisitions 1, 2, ... are phase one, the others phase two."""
+    numbers = [{"acquisition": k // piece} for k in range(80)]
+    assert isinstance(only_error(two_phases(numbers)), CollidingSlices)
+    # What says the phase itself makes them whole.
+    phases = [one | {"temporal position": k // 40} for k, one in enumerate(numbers)]
+    stacks, refused = build(two_phases(phases))
+    assert ([stack.geometry.shape[0] for stack in stacks], refused) == ([40, 40], ())
+
+
+def two_phases(traits):
+    first = make_slices(line(40), traits=traits[:40])
+    return [*first, *make_slices(line(40), traits=traits[40:], first_uid=500)]
+
+
+def test_phases_of_other_extent_are_volumes_of_their_own():
+    """A short late phase over the upper half, and another over the lower one."""
+    slices = [
+        *make_slices(line(40), traits={"temporal position": 1}),
+        *make_slices(line(40)[:20], traits={"temporal position": 2}, first_uid=500),
+        *make_slices(line(40)[20:], traits={"temporal position": 3}, first_uid=700),
+    ]
+    stacks, refused = build(slices)
+    assert (sorted(s.geometry.shape[0] for s in stacks), refused) == ([20, 20, 40], ())
+
+
 def test_a_cut_off_second_phase_does_not_spoil_the_first():
     slices = [
         *make_slices(line(30), traits={"acquisition": 1}),

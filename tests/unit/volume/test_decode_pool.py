@@ -2,10 +2,10 @@
 
 import errno
 import json
-import socket
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
