@@ -20,7 +20,9 @@ def add(commands: Commands) -> None:
     show = actions.add_parser("show", help="one job with its results and deliveries")
     show.add_argument("job_id", metavar="JOB")
     show.set_defaults(command=_jobs_show)
-    retry = actions.add_parser("retry", help="queue a job again that ended badly, or whose result files are lost")
+    retry = actions.add_parser(
+        "retry", help="queue a job again that ended badly, or whose result files are lost"
+    )
     retry.add_argument("job_id", metavar="JOB")
     retry.set_defaults(command=_jobs_retry)
     deliver = actions.add_parser(
