@@ -1,6 +1,7 @@
 """SegmentByUid: what Orthanc holds is fetched over our listener and answered like an upload."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any
 import grpc
 import pytest
 from api_harness import CONTENTS, House, a_house, now, refusal_of, serving, stub
+from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
+from pynetdicom import AE, evt
 from structlog.testing import capture_logs
 
 import peers
@@ -21,7 +24,9 @@ from viscera.api.grpc_server import GrpcServer
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import DicomSettings, Peer
 from viscera.domain.sources import Arrival, Origin, SubmissionState
-from viscera.receive import PacsArchive
+from viscera.errors import PeerUnreachable
+from viscera.receive import PacsArchive, pull
+from viscera.receive.pull import FIND, MOVE
 
 CT, PICTURE = "1.2.3.51", "1.2.3.53"
 COUNT = 5
@@ -173,7 +178,9 @@ class SlowArchive:
     def is_asked(self, peer: str) -> bool:
         return True
 
-    def count(self, peer: str, study_uid: str, series_uid: str) -> int | None:
+    def count(
+        self, peer: str, study_uid: str, series_uid: str, is_wanted: Callable[[], bool]
+    ) -> int | None:
         return None
 
     def fetch(
@@ -203,6 +210,73 @@ def test_a_client_that_goes_before_all_is_here_leaves_nothing_to_do(house: House
         assert archive.given_up.wait(5)
     assert house.plan() is None
     assert not any(upload.closed for upload in house.spool.uploads())
+
+
+@contextmanager
+def mute_pacs() -> Iterator[tuple[int, threading.Event, threading.Event]]:
+    """A PACS that answers no question: its port, when it was asked, when it was left."""
+    asked, left, end = (threading.Event() for _ in range(3))
+
+    def never(event: evt.Event) -> Iterator[tuple[int, Dataset | None]]:
+        asked.set()
+        end.wait(60)
+        yield 0x0000, None
+
+    ae = AE("ORTHANC")
+    for uid in (FIND, MOVE):
+        ae.add_supported_context(uid)
+    handlers = [(kind, never) for kind in (evt.EVT_C_FIND, evt.EVT_C_MOVE)]
+    leaving = [(kind, lambda _: left.set()) for kind in (evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[*handlers, *leaving])
+    assert server is not None
+    try:
+        yield server.server_address[1], asked, left
+    finally:
+        end.set()
+        server.shutdown()
+
+
+def test_a_client_that_goes_while_the_pacs_is_silent_keeps_no_stream(house: House) -> None:
+    request = pb.SegmentByUidRequest(peer="orthanc", study_uid=STUDY_UID, series_uid=CT)
+    with mute_pacs() as (port, asked, left):
+        archive = PacsArchive(settings(pacs_peer(port)))
+        with serving(house, archive=archive, max_streams=1) as server, stub(server) as api:
+            answers = api.SegmentByUid(request)
+            assert asked.wait(10)
+            assert refusal_of(lambda: api.SegmentByUid(request))[1] == "TooManyCalls"
+            answers.cancel()
+            assert left.wait(5)
+            asked.clear()
+            for _ in range(100):
+                again = api.SegmentByUid(request)
+                if asked.wait(0.1):
+                    break
+            assert asked.is_set()
+            again.cancel()
+
+
+@pytest.mark.parametrize("question", ["count", "fetch"])
+def test_a_question_that_nobody_waits_for_ends_and_leaves_no_thread(question: str) -> None:
+    before = threading.active_count()
+    with mute_pacs() as (port, asked, _):
+        ask = getattr(PacsArchive(settings(pacs_peer(port))), question)
+        began = time.monotonic()
+        with pytest.raises(PeerUnreachable):
+            ask("orthanc", STUDY_UID, CT, lambda: not asked.is_set())
+        assert time.monotonic() - began < 5
+    peers.wait_for(lambda: threading.active_count() == before, 5, "the association's threads ended")
+
+
+def test_a_pacs_that_never_answers_is_waited_for_a_minute_and_not_for_a_transfers_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert pull.FIND_S <= 60
+    monkeypatch.setattr(pull, "FIND_S", 0.5)
+    with mute_pacs() as (port, _, _):
+        began = time.monotonic()
+        with pytest.raises(PeerUnreachable, match="orthanc"):
+            PacsArchive(settings(pacs_peer(port))).count("orthanc", STUDY_UID, CT, lambda: True)
+        assert time.monotonic() - began < 5
 
 
 def keep(house: House, count: int = 3) -> tuple[Arrival, ...]:

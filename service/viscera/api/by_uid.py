@@ -26,7 +26,9 @@ class Archive(Protocol):
     def is_asked(self, peer: str) -> bool:
         """Whether the settings say where `peer` answers questions."""
 
-    def count(self, peer: str, study_uid: str, series_uid: str) -> int | None:
+    def count(
+        self, peer: str, study_uid: str, series_uid: str, is_wanted: Callable[[], bool]
+    ) -> int | None:
         """Return how many instances the PACS has of a CT or MR series, as far as it counts them."""
 
     def fetch(
@@ -54,7 +56,7 @@ class ByUid:
     def __init__(self, archive: Archive, spool: Spool, store: DoorStore) -> None:
         self._archive, self._spool, self._store = archive, spool, store
 
-    def locate(self, request: pb.SegmentByUidRequest, principal: str) -> Wanted:
+    def locate(self, request: pb.SegmentByUidRequest, call: Call) -> Wanted:
         """Say where the series is.
 
         Raises
@@ -66,11 +68,11 @@ class ByUid:
         SeriesNotFound, NotAnImageSeries, PeerUnreachable, PeerRefused
             What the PACS says.
         """
-        self._archive.require_allowed(request.peer, principal)
+        self._archive.require_allowed(request.peer, call.principal)
         for name, uid in (("study_uid", request.study_uid), ("series_uid", request.series_uid)):
             if not is_uid(uid):
                 raise InvalidRequest(f"{name} must be digits and dots, at most 64 characters")
-        is_here, there = self._look(request)
+        is_here, there = self._look(request, call)
         return Wanted(
             peer=request.peer,
             study_uid=request.study_uid,
@@ -106,7 +108,7 @@ class ByUid:
             )
         return held
 
-    def _look(self, request: pb.SegmentByUidRequest) -> tuple[bool, int | None]:
+    def _look(self, request: pb.SegmentByUidRequest, call: Call) -> tuple[bool, int | None]:
         """Return whether all of the series is here, and how many instances the PACS has."""
         held = self._held(request.peer, request.study_uid, request.series_uid)
         settled = bool(held) and self._is_settled(request.peer, request.series_uid)
@@ -118,9 +120,10 @@ class ByUid:
                 "which cannot be asked for it: dicom.peers has no host for it"
             )
         try:
-            there = self._archive.count(request.peer, request.study_uid, request.series_uid)
+            uids = (request.study_uid, request.series_uid)
+            there = self._archive.count(request.peer, *uids, call.is_active)
         except PeerUnreachable:
-            if not settled:
+            if not settled or not call.is_active():
                 raise
             _log.warning("peer_not_asked", peer=request.peer, instances=len(held))
             return True, None

@@ -72,7 +72,7 @@ class SegmentationServicer(SegmentationServiceServicer):
         self, request: pb.SegmentByUidRequest, call: Call
     ) -> Iterator[pb.SegmentByUidResponse]:
         """Get one series of a PACS, then tell what becomes of it and send the results."""
-        wanted = self._by_uid.locate(request, call.principal)
+        wanted = self._by_uid.locate(request, call)
         upload = self._open(request.model, call)
         with upload.discarded_unless_closed():
             yield pb.SegmentByUidResponse(accepted=pb.Accepted(job_id=upload.handle))

@@ -48,8 +48,15 @@ class PacsArchive:
         """Whether the settings say where `peer` answers questions."""
         return self._peer(peer) is not None
 
-    def count(self, peer: str, study_uid: str, series_uid: str) -> int | None:
+    def count(
+        self, peer: str, study_uid: str, series_uid: str, is_wanted: Callable[[], bool]
+    ) -> int | None:
         """Return how many instances the PACS has of a CT or MR series, as far as it counts them.
+
+        Parameters
+        ----------
+        is_wanted
+            Asked now and then; where it says no, the question is broken off.
 
         Raises
         ------
@@ -60,8 +67,9 @@ class PacsArchive:
         PeerUnreachable, PeerRefused
             If it does not answer, or not with success.
         """
-        with self._asking(peer) as puller:
-            found = [s for s in puller.find(study_uid, series_uid) if s.series_uid == series_uid]
+        with self._asking(peer) as puller, _broken_off_unless(is_wanted, puller):
+            series = puller.find(study_uid, series_uid)
+        found = [one for one in series if one.series_uid == series_uid]
         if not found:
             raise SeriesNotFound(f"{peer} has no series {series_uid} in study {study_uid}")
         if found[0].modality not in _WANTED:
@@ -109,7 +117,6 @@ def _broken_off_unless(is_wanted: Callable[[], bool], puller: Puller) -> Iterato
         while not ended.wait(_LOOK_S):
             if not is_wanted():
                 puller.abort()
-                return
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -3,6 +3,7 @@
 What is moved comes like anything that a peer pushes: over the listener, into the spool.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ _SUCCESS, _PENDING = 0x0000, (0xFF00, 0xFF01)
 _UNKNOWN_DESTINATION = 0xA801
 _MOST_SERIES = 2000
 _ANSWER_S = 60.0
+FIND_S = 60.0
+"""C-FIND asks the PACS's database only."""
 _MOVE_S = 900.0
 """A PACS may be silent while it fetches a series from its archive."""
 
@@ -74,10 +77,17 @@ class Puller:
 
     def __init__(self, assoc: Association, peer: Peer, ae_title: str) -> None:
         self._assoc, self._peer, self._ae_title = assoc, peer, ae_title
+        self._is_aborted = False
 
     def abort(self) -> None:
-        """Break off whatever is asked; it ends as `PeerUnreachable`."""
-        self._assoc.abort(block=False)
+        """Break off whatever is asked; it ends as `PeerUnreachable`. Repeat until it has."""
+        if not self._is_aborted:
+            self._is_aborted = True
+            self._assoc.abort(block=False)
+            # Its threads end when the PACS closes the connection; a frozen one takes a minute.
+            threading.Thread(target=self._assoc.kill, daemon=True).start()
+        # Who waits for an answer is not told of our own abort, and pynetdicom's loop may take this.
+        self._assoc.dimse.msg_queue.put((None, None))
 
     def find(self, study_uid: str, series_uid: str = "") -> tuple[FoundSeries, ...]:
         """Return the series of a study, or one of them; none where the PACS has none.
@@ -95,6 +105,7 @@ class Puller:
         query.Modality = ""
         query.NumberOfSeriesRelatedInstances = None
         found: list[FoundSeries] = []
+        self._assoc.dimse_timeout = FIND_S
         for status, answer in self._assoc.send_c_find(query, FIND):
             if _code(status, self._peer) in _PENDING and answer is not None:
                 found += _read(answer)
@@ -115,6 +126,7 @@ class Puller:
         sent = failed = 0
         last = _SUCCESS
         query = _series_query(study_uid, series_uid)
+        self._assoc.dimse_timeout = _MOVE_S
         for status, _ in self._assoc.send_c_move(query, self._ae_title, MOVE):
             last = _code(status, self._peer)
             sent = status.get("NumberOfCompletedSuboperations", sent) or 0
@@ -143,7 +155,7 @@ def asking(peer: Peer, ae_title: str) -> Iterator[Puller]:
     """
     ae = AE(ae_title=ae_title)
     ae.connection_timeout = ae.acse_timeout = _ANSWER_S
-    ae.dimse_timeout = ae.network_timeout = _MOVE_S
+    ae.network_timeout = _MOVE_S
     for uid in (FIND, MOVE):
         ae.add_requested_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     assoc = ae.associate(peer.host, peer.port, ae_title=peer.ae_title)
