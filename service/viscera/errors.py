@@ -36,6 +36,7 @@
     │   ├── HostMemoryFull
     │   ├── DeviceMemoryFull
     │   └── TooManyCalls
+    ├── ClientSilent                a call's next message does not come
     ├── ShuttingDown                this process ends; another one goes on
     ├── StorageUnavailable          a disk is full, or a file system does not answer
     ├── PeerUnreachable
@@ -192,6 +193,12 @@ class DeviceMemoryFull(Exhausted):
 
 class TooManyCalls(Exhausted):
     """More calls are open than the settings allow."""
+
+
+class ClientSilent(ServiceError):
+    """A client opened a call and then sent nothing for too long."""
+
+    retry = True
 
 
 class ShuttingDown(ServiceError):

@@ -36,6 +36,7 @@ _TABLE: dict[type[errors.ServiceError], Outward] = {
     errors.InvalidRequest: Outward(grpc.StatusCode.INVALID_ARGUMENT, 0xC000),
     errors.LeaseLost: Outward(grpc.StatusCode.ABORTED, 0x0110),
     errors.Exhausted: Outward(grpc.StatusCode.RESOURCE_EXHAUSTED, 0xA700),
+    errors.ClientSilent: Outward(grpc.StatusCode.ABORTED, 0x0110),
     errors.DeviceLost: Outward(grpc.StatusCode.UNAVAILABLE, 0x0110),
     errors.ShuttingDown: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),
     errors.StorageUnavailable: Outward(grpc.StatusCode.UNAVAILABLE, 0xA700),

@@ -3,6 +3,7 @@
 import http.client
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -209,11 +210,122 @@ def test_streams_leave_room_for_short_calls(house: House, tmp_path: Path) -> Non
         assert following.WhichOneof("part") == "accepted"
 
 
-def _first_answer_in_time(api: Any, series: list[Path]) -> pb.SegmentSeriesResponse:
+HEADER = pb.SegmentSeriesRequest(header=pb.SeriesHeader())
+
+
+def eventually(condition: Callable[[], bool], within_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _then_nothing(*messages: pb.SegmentSeriesRequest) -> Iterator[pb.SegmentSeriesRequest]:
+    yield from messages
+    threading.Event().wait(60)
+
+
+@pytest.mark.parametrize("sent", [(), (HEADER,)])
+def test_a_silent_upload_gives_its_stream_back(
+    sent: tuple[pb.SegmentSeriesRequest, ...], house: House, tmp_path: Path
+) -> None:
+    series = write_series(tmp_path / "series")
+    with serving(house, max_streams=1, idle_timeout_s=0.3) as server, stub(server) as api:
+        began = time.monotonic()
+        answer = refusal_of(lambda: api.SegmentSeries(_then_nothing(*sent), timeout=20))
+        assert answer == (grpc.StatusCode.ABORTED, "ClientSilent", True)
+        assert time.monotonic() - began < 5
+        assert _first_answer_in_time(api, series).WhichOneof("part") == "accepted"
+    readers = [t for t in threading.enumerate() if t.name == "request-reader"]
+    assert eventually(lambda: not any(t.is_alive() for t in readers))
+
+
+def _without_its_message(channel: grpc.Channel, method: str, **options: Any) -> Callable[[], Any]:
+    ask = channel.stream_unary(f"/{method}")
+    return lambda: ask(_then_nothing(), **{"timeout": 20, **options})
+
+
+def test_a_call_without_its_message_asks_for_a_token_first_and_then_ends(
+    house: House, tokens: Path
+) -> None:
+    settings = {"tokens_file": tokens, "max_streams": 1, "idle_timeout_s": 0.3}
+    with (
+        serving(house, **settings) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        for name in ("GetJob", "SegmentByUid", "SegmentSeries"):
+            began = time.monotonic()
+            assert refusal_of(_without_its_message(channel, f"{SERVICE}/{name}")) == UNAUTHENTICATED
+            assert time.monotonic() - began < 5
+        for method in (f"{SERVICE}/GetJob", f"{SERVICE}/WatchJob", "grpc.health.v1.Health/Check"):
+            ask = _without_its_message(channel, method, **bearing(WARD))
+            assert refusal_of(ask) == (grpc.StatusCode.ABORTED, "ClientSilent", True)
+
+
+def test_a_call_that_ends_without_its_message_is_told_so(house: House) -> None:
+    with (
+        serving(house) as server,
+        grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        ask = channel.stream_unary(f"/{SERVICE}/GetJob")
+        answer = refusal_of(lambda: ask(iter(()), timeout=20))
+    assert answer == (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest", False)
+
+
+def test_an_upload_may_take_its_time_and_its_job_any_time(house: House, tmp_path: Path) -> None:
+    def slowly() -> Iterator[pb.SegmentSeriesRequest]:
+        for message in requests(write_series(tmp_path / "series")):
+            threading.Event().wait(0.3)
+            yield message
+
+    with serving(house, idle_timeout_s=1) as server, stub(server) as api:
+        answers = api.SegmentSeries(slowly(), timeout=30)
+        while next(answers).WhichOneof("part") != "complete":
+            pass
+        threading.Event().wait(1.5)
+        with house.working():
+            assert [a.WhichOneof("part") for a in answers][-1] == "finished"
+
+
+def test_all_that_was_announced_counts_though_the_client_fell_silent(
+    house: House, tmp_path: Path
+) -> None:
+    messages = list(requests(write_series(tmp_path / "series")))
+    messages[0].header.instances = 4
+    with serving(house, idle_timeout_s=0.5) as server, stub(server) as api:
+        answers = api.SegmentSeries(_then_nothing(*messages), timeout=30)
+        with house.working():
+            assert [a.WhichOneof("part") for a in answers][-1] == "finished"
+
+
+@pytest.mark.parametrize(("settings", "allowed"), [({}, 2), ({"max_streams_per_principal": 3}, 3)])
+def test_one_principal_leaves_streams_to_the_others(
+    settings: dict[str, int], allowed: int, house: House, tokens: Path, tmp_path: Path
+) -> None:
+    series = write_series(tmp_path / "series")
+    with (
+        serving(house, tokens_file=tokens, max_streams=4, **settings) as server,
+        stub(server) as api,
+    ):
+        mine = [api.SegmentSeries(requests(series), **bearing(WARD)) for _ in range(allowed)]
+        for call in mine:
+            next(call)
+        answer = refusal_of(lambda: api.SegmentSeries(requests(series), **bearing(WARD)))
+        assert answer == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TooManyCalls", True)
+        other = api.SegmentSeries(requests(series), **bearing(LAB))
+        assert next(other).WhichOneof("part") == "accepted"
+        mine[0].cancel()
+        assert _first_answer_in_time(api, series, **bearing(WARD)).WhichOneof("part") == "accepted"
+        other.cancel()
+
+
+def _first_answer_in_time(api: Any, series: list[Path], **options: Any) -> pb.SegmentSeriesResponse:
     """The slot of a cancelled call is free once the server has heard of it."""
     for _ in range(100):
         try:
-            return next(api.SegmentSeries(requests(series)))
+            return next(api.SegmentSeries(requests(series), **options))
         except grpc.RpcError as error:
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED  # noqa: PT017
             threading.Event().wait(0.05)

@@ -1,6 +1,5 @@
-"""What every call passes: the caller's name, the limit on streams, errors as statuses."""
+"""What every call passes: the caller's name, limits on number and silence, errors as statuses."""
 
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -12,19 +11,28 @@ import grpc
 
 from viscera import log
 from viscera.api import failures
-from viscera.api.auth import Authenticator
-from viscera.errors import ServiceError, TooManyCalls
+from viscera.api.auth import LOCAL, Authenticator
+from viscera.api.patience import only_message, timely
+from viscera.api.slots import Slots
+from viscera.config import GrpcSettings
+from viscera.errors import ServiceError
 
 _log = log.get(__name__)
 
 _PUBLIC = frozenset({"/grpc.health.v1.Health/Check"})
 """Probes show no token; the answer is one word."""
 _HEALTH = "/grpc.health.v1."
+_ONE_MESSAGE_S = 10.0
+"""For the message of a call that has one: it is small, and comes with the call."""
 
 if TYPE_CHECKING:  # only the stubs make it generic
     _Handler = grpc.RpcMethodHandler[Any, Any]
 else:
     _Handler = grpc.RpcMethodHandler
+
+
+_Behaviour = Callable[..., Any]
+_Read = Callable[[Iterator[Any]], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,72 +47,71 @@ class Call:
 class Gate(grpc.ServerInterceptor):
     """Authenticates, admits, and turns what a call raises into its status. The only one."""
 
-    def __init__(self, authenticator: Authenticator, max_streams: int) -> None:
+    def __init__(self, authenticator: Authenticator, settings: GrpcSettings) -> None:
         self._authenticator = authenticator
-        self._max_streams = max_streams
-        self._streams = threading.BoundedSemaphore(max_streams)
+        self._slots = Slots(settings)
+        self._idle_s = settings.idle_timeout_s
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], _Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler | None:
-        """Return the method's handler with the gate around it."""
+        """Return the method's handler with the gate around it.
+
+        Each becomes one that takes a stream, which is the same on the wire: grpc would wait for the
+        message of another one, for ever and before anybody is asked for a token.
+        """
         handler, method = continuation(handler_call_details), handler_call_details.method
-        if handler is None or method in _PUBLIC:
+        if handler is None:
             return handler
-        make: Callable[..., _Handler]
-        behaviour, make = _parts(handler)
-        guard = self._stream if handler.response_streaming else self._unary
+        behaviour = _behaviour(handler)
+        first = timely if handler.request_streaming else only_message
+        idle_s = self._idle_s if handler.request_streaming else min(self._idle_s, _ONE_MESSAGE_S)
+        guard, make = (
+            (self._stream, grpc.stream_stream_rpc_method_handler)
+            if handler.response_streaming
+            else (self._unary, grpc.stream_unary_rpc_method_handler)
+        )
         return make(
-            guard(method, behaviour),
+            guard(method, behaviour, lambda requests: first(requests, idle_s)),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
 
-    def _unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def _unary(self, method: str, behaviour: _Behaviour, read: _Read) -> _Behaviour:
+        def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
             with _statuses(method, context):
-                return behaviour(request, self._call(method, context))
+                principal = self._principal(method, context)
+                return behaviour(read(requests), _call(method, principal, context))
 
         return answer
 
-    def _stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Any]:
-        def answers(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+    def _stream(self, method: str, behaviour: _Behaviour, read: _Read) -> _Behaviour:
+        def answers(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             with _statuses(method, context):
-                call = self._call(method, context)
-                with self._slot():
-                    yield from behaviour(request, call)
+                principal = self._principal(method, context)
+                # Unary calls have threads of their own beside these.
+                with self._slots.held(principal):
+                    yield from behaviour(read(requests), _call(method, principal, context))
 
         return answers
 
-    def _call(self, method: str, context: grpc.ServicerContext) -> Any:
-        principal = self._authenticator.principal(context)
-        if method.startswith(_HEALTH):
-            return context  # its servicer is grpc's own
-        return Call(principal=principal, is_active=context.is_active)
-
-    @contextmanager
-    def _slot(self) -> Iterator[None]:
-        """Hold one of the streams; unary calls have threads of their own beside them."""
-        if not self._streams.acquire(blocking=False):
-            raise TooManyCalls(
-                f"{self._max_streams} streaming calls are open, as many as grpc.max_streams "
-                "allows; try again later"
-            )
-        try:
-            yield
-        finally:
-            self._streams.release()
+    def _principal(self, method: str, context: grpc.ServicerContext) -> str:
+        return LOCAL if method in _PUBLIC else self._authenticator.principal(context)
 
 
-def _parts(handler: _Handler) -> tuple[Callable[..., Any], Callable[..., _Handler]]:
-    """Return the handler's behaviour and grpc's function that makes such a handler."""
-    for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
-        behaviour = getattr(handler, kind)
-        if behaviour is not None:
-            return behaviour, getattr(grpc, f"{kind}_rpc_method_handler")
-    raise AssertionError("a handler without behaviour")
+def _call(method: str, principal: str, context: grpc.ServicerContext) -> Any:
+    if method.startswith(_HEALTH):
+        return context  # its servicer is grpc's own
+    return Call(principal=principal, is_active=context.is_active)
+
+
+def _behaviour(handler: _Handler) -> _Behaviour:
+    """Return the function that answers."""
+    kinds = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
+    found: list[_Behaviour] = [b for kind in kinds if (b := getattr(handler, kind)) is not None]
+    return found[0]
 
 
 @contextmanager

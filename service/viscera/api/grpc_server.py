@@ -72,7 +72,7 @@ class GrpcServer:
         threads = settings.max_streams + _UNARY_THREADS
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-            interceptors=[Gate(authenticator(settings), settings.max_streams)],
+            interceptors=[Gate(authenticator(settings), settings)],
             options=_options(settings),
             # No call waits unseen for a thread; one that has none is RESOURCE_EXHAUSTED.
             maximum_concurrent_rpcs=threads,

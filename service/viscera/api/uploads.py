@@ -13,6 +13,7 @@ from viscera.api.v1 import viscera_pb2 as pb
 from viscera.config import GrpcSettings
 from viscera.domain.sources import Arrival, Channels, Origin
 from viscera.errors import (
+    ClientSilent,
     InvalidRequest,
     RejectedInstance,
     ServiceError,
@@ -175,8 +176,8 @@ class Upload:
     def take(self, requests: Requests, limits: Limits) -> None:
         """Put every instance of the stream into the spool, each durable before the next.
 
-        A connection that breaks after the last declared instance ends the stream well: all that
-        was announced is here.
+        A connection that breaks, or falls silent, after the last declared instance ends the stream
+        well: all that was announced is here.
 
         Raises
         ------
@@ -186,13 +187,13 @@ class Upload:
             If an instance cannot be taken.
         SpoolFull
             If the disk has no room.
-        grpc.RpcError
-            If the client went before.
+        grpc.RpcError, ClientSilent
+            If the client went before, or sends no more.
         """
         try:
             for pieces in split(requests, limits):
                 self._put(pieces)
-        except grpc.RpcError:
+        except (grpc.RpcError, ClientSilent):
             if not self.declared or self.sent != self.declared:
                 raise
         if not self.arrivals:

@@ -23,6 +23,15 @@ class GrpcSettings(Section):
     tokens_file: Path | None = Field(None, description='TOML file: principal = "token".')
     max_message_mb: int = Field(16, ge=1, le=512, description="Largest message.")
     max_streams: int = Field(32, ge=1, le=1024, description="Streaming calls at once.")
+    max_streams_per_principal: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Of these, from one principal; 0: half of them. `local` may have all.",
+    )
+    idle_timeout_s: float = Field(
+        120.0, gt=0, description="Longest time that the next message of an upload may take."
+    )
     max_instance_mb: int = Field(
         512, ge=1, le=2047, description="Largest instance of an upload; held in memory."
     )
