@@ -132,7 +132,7 @@ class Supervisor:
 
     def _start(self, child: Child, shared: SharedPort) -> None:
         reader, writer = os.pipe()
-        command = [sys.executable, "-m", "viscera", *self._arguments, child.role]
+        command = [sys.executable, "-P", "-m", "viscera", *self._arguments, child.role]
         command += ["--ready-fd", str(writer), "--parent", str(os.getpid())]
         given, environment = [writer], dict(os.environ)
         if child.role == "receive":

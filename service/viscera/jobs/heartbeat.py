@@ -125,7 +125,7 @@ class Heartbeat:
             self._end()
             _log.warning("heartbeat_restarted")
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "viscera.jobs.heartbeat"], stdin=subprocess.PIPE
+            [sys.executable, "-P", "-m", "viscera.jobs.heartbeat"], stdin=subprocess.PIPE
         )
         try:
             self._send(self._hello)

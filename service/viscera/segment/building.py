@@ -11,7 +11,7 @@ from viscera.errors import ModelRefused
 from viscera.segment.tensorrt_build import BuildRequest, as_argument
 
 _STOP_TIMEOUT_S = 10.0
-BUILDER = (sys.executable, "-m", "viscera.segment.tensorrt_build")
+BUILDER = (sys.executable, "-P", "-m", "viscera.segment.tensorrt_build")
 
 
 class PlanNotBuilt(Exception):

@@ -80,8 +80,11 @@ def _run_child(request: Request, folder: Path, out: Path) -> dict[str, Any]:
         "trust_trainer": request.trust_trainer,
         "seed": GOLDEN_SEED,
     }
-    arguments = [sys.executable, "-m", "viscera.models.nnunet.child", json.dumps(order), str(out)]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    # -P: the working folder may be the results folder, and hold a torch.py from anywhere.
+    command = (sys.executable, "-P", "-m", "viscera.models.nnunet.child")
+    done = subprocess.run(
+        [*command, json.dumps(order), str(out)], capture_output=True, text=True, check=False
+    )
     answer = out / "answer.json"
     if done.returncode or not answer.is_file():
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
