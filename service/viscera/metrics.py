@@ -117,7 +117,7 @@ class Metrics:
         )
         self.certificate_expiry = Gauge(
             "viscera_certificate_expiry_timestamp_seconds",
-            "When the first certificate of a file in force ends, in seconds since 1970.",
+            "When the first certificate of a setting's file in force ends, in seconds since 1970.",
             ("file",),
             registry=self.registry,
         )

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from viscera import encode, models, segment, series, volume
 from viscera.api.auth import authenticator
+from viscera.api.tls import server_tls
 from viscera.config import Settings
 from viscera.domain.jobs import Outcome, Plan
 from viscera.domain.models import Grade
@@ -30,6 +31,7 @@ from viscera.labelling import Report
 from viscera.metrics import Metrics
 from viscera.pipeline import Pipeline, engine_names, job_without_store
 from viscera.receive.policy import Admissions
+from viscera.receive.tls import ServerTls
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -114,7 +116,10 @@ def check_settings(settings: Settings) -> Iterator[str]:
         model that is not there.
     """
     Admissions(settings.dicom)
+    if settings.dicom.tls_port is not None:
+        ServerTls(settings.dicom)
     authenticator(settings.grpc)
+    server_tls(settings.grpc)
     Database(settings.jobs.url.get_secret_value()).close()
     yield "settings: every key is known"
     yield from _tell_peers(settings)

@@ -26,6 +26,7 @@ from viscera.domain.results import Decision, ResultFile, ResultKind, Verdict
 from viscera.domain.sources import SourceFrame, Submission
 from viscera.jobs.spool import Spool
 from viscera.jobs.store import SqlJobStore
+from viscera.metrics import Metrics
 from viscera.receive import PacsArchive
 
 CONTENTS = {
@@ -156,7 +157,11 @@ def a_house(folder: Path) -> Iterator[House]:
 
 @contextmanager
 def serving(
-    house: House, max_queued: int = 100, archive: Archive | None = None, **settings: Any
+    house: House,
+    max_queued: int = 100,
+    archive: Archive | None = None,
+    metrics: Metrics | None = None,
+    **settings: Any,
 ) -> Iterator[GrpcServer]:
     """Open the door on a free port."""
     server = GrpcServer(
@@ -167,6 +172,7 @@ def serving(
         results_root=house.results,
         max_queued=max_queued,
         archive=archive or PacsArchive(DicomSettings()),
+        metrics=metrics,
         poll_s=0.02,
     )
     server.start()

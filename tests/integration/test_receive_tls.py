@@ -158,7 +158,7 @@ def test_bytes_arrive_as_sent(made, tmp_path, version):
     assert kept == sent
 
 
-def expiry(receive, file: str = "tls_certificate") -> float:
+def expiry(receive, file: str = "dicom.tls_certificate") -> float:
     name = "viscera_certificate_expiry_timestamp_seconds"
     return receive.metrics.registry.get_sample_value(name, {"file": file})
 
@@ -238,13 +238,13 @@ def test_plain_dicom_on_the_tls_port_is_turned_away(made, tmp_path):
 
 
 def test_wrong_files_are_said_in_one_line(made, tmp_path):
-    for certificate, key in (
-        (made["server"].certificate, made["next"].key),
-        (made["server"].key, made["server"].key),
-        (tmp_path / "nothing.pem", made["server"].key),
+    for certificate, key, setting in (
+        (made["server"].certificate, made["next"].key, "dicom.tls_key"),
+        (made["server"].key, made["server"].key, "dicom.tls_certificate"),
+        (tmp_path / "nothing.pem", made["server"].key, "dicom.tls_certificate"),
     ):
         settings = DicomSettings(tls_port=0, tls_certificate=certificate, tls_key=key)
-        with pytest.raises(InvalidSettings, match="tls_certificate") as error:
+        with pytest.raises(InvalidSettings, match=setting) as error:
             ServerTls(settings)
         assert "\n" not in str(error.value)
 
@@ -262,4 +262,4 @@ def test_several_processes_share_the_tls_port_too(made, tmp_path):
         options = ["+tla", "+cf", str(made["ca"].certificate)]
         assert peers.storescu(ports.pop(), path, extra=options).returncode == 0
         page = running.metrics()
-    assert page.count('file="tls_certificate"') == 2
+    assert page.count('file="dicom.tls_certificate"') == 2

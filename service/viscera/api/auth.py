@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ import grpc
 
 from viscera.config import GrpcSettings
 from viscera.errors import InvalidSettings, NotAuthorised
+from viscera.files.reloaded import Reloaded
 
 LOCAL = "local"
 """The principal of everybody where neither tokens nor client certificates are asked for."""
@@ -31,8 +33,8 @@ _SCHEME = "bearer "
 class Authenticator:
     """Names the principal of a call."""
 
-    tokens: Mapping[str, bytes] | None
-    """By principal: SHA-256 of its token. None: tokens are not asked for."""
+    tokens: Callable[[], Mapping[str, bytes]] | None
+    """Returns by principal: SHA-256 of its token, as of now. None: tokens are not asked for."""
     certificates: bool
     """Whether TLS has checked a client certificate."""
 
@@ -47,7 +49,7 @@ class Authenticator:
             If the token or the certificate's common name is missing or unknown.
         """
         if self.tokens is not None:
-            return self._by_token(self.tokens, context)
+            return self._by_token(self.tokens(), context)
         if self.certificates:
             return _common_name(context)
         return LOCAL
@@ -86,8 +88,15 @@ def authenticator(settings: GrpcSettings) -> Authenticator:
             f"grpc.host = {settings.host}: beyond loopback set grpc.tls_certificate, grpc.tls_key "
             "and one of grpc.tokens_file and grpc.tls_client_ca"
         )
-    tokens = None if settings.tokens_file is None else _read_tokens(settings.tokens_file)
-    return Authenticator(tokens=tokens, certificates=settings.tls_client_ca is not None)
+    return Authenticator(
+        tokens=None if settings.tokens_file is None else _tokens_of(settings.tokens_file),
+        certificates=settings.tls_client_ca is not None,
+    )
+
+
+def _tokens_of(path: Path) -> Callable[[], Mapping[str, bytes]]:
+    """Return what gives the tokens in force: a revoked one ends within a second or two."""
+    return Reloaded((path,), partial(_read_tokens, path), "grpc.tokens_file").current
 
 
 def _read_tokens(path: Path) -> dict[str, bytes]:

@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -14,11 +15,13 @@ from viscera.api.gate import Gate
 from viscera.api.jobs import JobBook
 from viscera.api.recovery import Recovery
 from viscera.api.servicer import Models, SegmentationServicer
+from viscera.api.tls import GrpcTls, server_tls
 from viscera.api.uploads import DoorStore, Limits
 from viscera.api.v1.viscera_pb2_grpc import add_SegmentationServiceServicer_to_server
 from viscera.config import GrpcSettings
 from viscera.errors import InvalidSettings
 from viscera.jobs.spool import Spool
+from viscera.metrics import Metrics
 
 _log = log.get(__name__)
 
@@ -44,6 +47,8 @@ class GrpcServer:
         Jobs waiting above which uploads are refused.
     archive
         Asks the PACS of the settings.
+    metrics
+        Where it tells when certificates end.
     poll_s
         Pause between looks at a job that somebody follows.
 
@@ -63,12 +68,15 @@ class GrpcServer:
         results_root: Path,
         max_queued: int,
         archive: Archive,
+        metrics: Metrics | None = None,
         poll_s: float = 0.25,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics or Metrics()
         self._store, self._spool = store, spool
         self._stopping = threading.Event()
         self._health = health.HealthServicer(experimental_non_blocking=False)
+        self._tls = server_tls(settings)
         threads = settings.max_streams + _UNARY_THREADS
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
@@ -105,6 +113,7 @@ class GrpcServer:
             If the address cannot be bound.
         """
         self._port = self._bind()
+        self._tell_ends()
         self._server.start()
         self._health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
         threading.Thread(target=self._recover, name="recover-uploads", daemon=True).start()
@@ -120,16 +129,27 @@ class GrpcServer:
         host = self._settings.host
         address = f"[{host}]" if ":" in host and not host.startswith("[") else host
         address = f"{address}:{self._settings.port}"
-        credentials = _credentials(self._settings)
         try:
-            if credentials is None:
+            if self._tls is None:
                 return self._server.add_insecure_port(address)
-            return self._server.add_secure_port(address, credentials)
+            return self._server.add_secure_port(address, self._tls.credentials())
         except RuntimeError as error:
             raise InvalidSettings(f"grpc.host, grpc.port: cannot listen on {address}") from error
 
+    def _tell_ends(self) -> None:
+        if self._tls is None:
+            return
+        for file in self._tls.ends():
+            # Asked at each scrape, which finds files that have changed since.
+            expiry = self._metrics.certificate_expiry.labels(file)
+            expiry.set_function(partial(_end_of, self._tls, file))
+
     def _recover(self) -> None:
         Recovery(self._spool, self._store).run(self._stopping)
+
+
+def _end_of(tls: GrpcTls, file: str) -> float:
+    return tls.ends()[file]
 
 
 def _options(settings: GrpcSettings) -> list[tuple[str, int]]:
@@ -144,21 +164,3 @@ def _options(settings: GrpcSettings) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ]
-
-
-def _credentials(settings: GrpcSettings) -> grpc.ServerCredentials | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    authority = settings.tls_client_ca
-    return grpc.ssl_server_credentials(
-        [(_read(settings.tls_key, "tls_key"), _read(settings.tls_certificate, "tls_certificate"))],
-        root_certificates=None if authority is None else _read(authority, "tls_client_ca"),
-        require_client_auth=authority is not None,
-    )
-
-
-def _read(path: Path, key: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidSettings(f"grpc.{key} {path}: {error.strerror}") from error

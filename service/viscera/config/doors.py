@@ -15,12 +15,16 @@ class GrpcSettings(Section):
         "127.0.0.1", description="Beyond loopback only with TLS and tokens or client certificates."
     )
     port: Port = Field(50051, description="TCP port; 0 takes a free one.")
-    tls_certificate: Path | None = Field(None, description="PEM file.")
-    tls_key: Path | None = Field(None, description="PEM file.")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file, with intermediate ones; read again when it changes."
+    )
+    tls_key: Path | None = Field(None, description="PEM file, without a passphrase.")
     tls_client_ca: Path | None = Field(
         None, description="PEM file; set: clients must show a certificate."
     )
-    tokens_file: Path | None = Field(None, description='TOML file: principal = "token".')
+    tokens_file: Path | None = Field(
+        None, description='TOML file: principal = "token"; read again when it changes.'
+    )
     max_message_mb: int = Field(16, ge=1, le=512, description="Largest message.")
     max_streams: int = Field(32, ge=1, le=1024, description="Streaming calls at once.")
     max_streams_per_principal: int = Field(

@@ -12,8 +12,8 @@ from viscera.roles.parts import Face, migrate_until_done, open_spool, open_store
 
 def run(face: Face, stop: threading.Event) -> None:
     """Answer calls until `stop` is set."""
-    settings = face.settings
-    with closing(open_store(settings)) as store, face.shown(Metrics()) as announce:
+    settings, metrics = face.settings, Metrics()
+    with closing(open_store(settings)) as store, face.shown(metrics) as announce:
         migrate_until_done(store, stop)
         server = GrpcServer(
             settings.grpc,
@@ -23,6 +23,7 @@ def run(face: Face, stop: threading.Event) -> None:
             results_root=settings.jobs.results,
             max_queued=settings.jobs.max_queued,
             archive=PacsArchive(settings.dicom),
+            metrics=metrics,
         )
         server.start()
         announce(grpc_port=server.port)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import certificates
-from viscera.receive.x509 import not_after
+from viscera.files.x509 import not_after
 
 
 @pytest.mark.parametrize("days", [1, 400, 20_000])  # the last is past 2049: GeneralizedTime
