@@ -14,6 +14,7 @@ import grpc
 import pytest
 from api_harness import House, a_house, refusal_of, serving, stub, write_series
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
 
 from viscera.api.client import requests
 from viscera.api.grpc_server import SERVICE
@@ -332,13 +333,35 @@ def _first_answer_in_time(api: Any, series: list[Path], **options: Any) -> pb.Se
     raise AssertionError("the slot never came free")
 
 
-def test_a_message_beyond_the_limit_is_refused(house: House) -> None:
+def test_a_chunk_beyond_the_limit_is_refused_with_the_limit(house: House) -> None:
     big = pb.SegmentSeriesRequest(chunk=pb.InstanceChunk(data=bytes(1_100_000)))
-    header = pb.SegmentSeriesRequest(header=pb.SeriesHeader())
+    with serving(house, max_message_mb=1) as server, stub(server) as api:
+        ask = api.SegmentSeries(iter([HEADER, big]))
+        with pytest.raises(grpc.RpcError, match="chunks of at most 1 MB") as raised:
+            list(ask)
+        assert "grpc.max_message_mb" in raised.value.details()
+        answer = refusal_of(lambda: api.SegmentSeries(iter([HEADER, big])))
+    assert answer == (grpc.StatusCode.INVALID_ARGUMENT, "InvalidRequest", False)
+
+
+def test_a_chunk_of_the_very_limit_is_taken(house: House, tmp_path: Path) -> None:
+    whole = write_series(tmp_path / "series", 1)[0].read_bytes()
+    first = pb.InstanceChunk(data=whole + bytes(1_000_000 - len(whole)))
+    last = pb.SegmentSeriesRequest(chunk=pb.InstanceChunk(last=True))
+    with serving(house, max_message_mb=1) as server, stub(server) as api:
+        call = api.SegmentSeries(iter([HEADER, pb.SegmentSeriesRequest(chunk=first), last]))
+        names = [next(call).WhichOneof("part") for _ in range(2)]
+        assert names == ["accepted", "stored"]
+        call.cancel()
+
+
+def test_what_grpc_itself_refuses_has_no_details_as_the_documentation_says(house: House) -> None:
+    huge = pb.SegmentSeriesRequest(chunk=pb.InstanceChunk(data=bytes(2_100_000)))
     with serving(house, max_message_mb=1) as server, stub(server) as api:
         with pytest.raises(grpc.RpcError) as raised:
-            list(api.SegmentSeries(iter([header, big])))
+            list(api.SegmentSeries(iter([HEADER, huge])))
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert rpc_status.from_call(raised.value) is None
 
 
 @pytest.mark.parametrize("setting", ["max_instance_mb", "max_upload_mb"])

@@ -32,6 +32,8 @@ _UNARY_THREADS = 8
 """Kept free of streams, so that GetJob and health answer however many of those wait."""
 _GRACE_S = 5.0
 _MB = 1_000_000
+_MESSAGE_ROOM = 2
+"""What grpc refuses has no details: up to so many times the limit, we refuse it."""
 
 
 class GrpcServer:
@@ -153,7 +155,7 @@ def _end_of(tls: GrpcTls, file: str) -> float:
 
 
 def _options(settings: GrpcSettings) -> list[tuple[str, int]]:
-    size = settings.max_message_mb * _MB
+    size = _MESSAGE_ROOM * settings.max_message_mb * _MB
     return [
         ("grpc.max_receive_message_length", size),
         ("grpc.max_send_message_length", size),

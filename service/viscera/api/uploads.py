@@ -41,6 +41,7 @@ class Limits:
 
     instance_bytes: int
     upload_bytes: int
+    chunk_mb: int = 16
 
     @classmethod
     def of(cls, settings: GrpcSettings) -> "Limits":
@@ -48,6 +49,7 @@ class Limits:
         return cls(
             instance_bytes=settings.max_instance_mb * _MB,
             upload_bytes=settings.max_upload_mb * _MB,
+            chunk_mb=settings.max_message_mb,
         )
 
 
@@ -100,6 +102,7 @@ def split(requests: Requests, limits: Limits) -> Iterator[list[bytes]]:
         if request.WhichOneof("part") != "chunk":
             raise InvalidRequest("after the header every message must hold a chunk")
         chunk = request.chunk
+        _check_chunk(len(chunk.data), limits.chunk_mb)
         pieces.append(chunk.data)
         held += len(chunk.data)
         total += len(chunk.data)
@@ -112,6 +115,13 @@ def split(requests: Requests, limits: Limits) -> Iterator[list[bytes]]:
         raise InvalidRequest(
             f"the stream ended within an instance, after {held} bytes of it; mark the last chunk "
             "of every instance with last = true"
+        )
+
+
+def _check_chunk(size: int, limit_mb: int) -> None:
+    if size > limit_mb * _MB:
+        raise InvalidRequest(
+            f"a chunk has {size} bytes; send chunks of at most {limit_mb} MB (grpc.max_message_mb)"
         )
 
 

@@ -25,7 +25,7 @@ class GrpcSettings(Section):
     tokens_file: Path | None = Field(
         None, description='TOML file: principal = "token"; read again when it changes.'
     )
-    max_message_mb: int = Field(16, ge=1, le=512, description="Largest message.")
+    max_message_mb: int = Field(16, ge=1, le=512, description="Largest chunk of an upload.")
     max_streams: int = Field(32, ge=1, le=1024, description="Streaming calls at once.")
     max_streams_per_principal: int = Field(
         0,
