@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
-from api_harness import House, a_house, refusal_of, serving, stub, write_series
+from api_harness import CONTENTS, House, a_house, refusal_of, serving, stub, write_series
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 
@@ -21,6 +21,7 @@ from viscera.api.grpc_server import SERVICE
 from viscera.api.http_server import HttpServer
 from viscera.api.v1 import viscera_pb2 as pb
 from viscera.api.v1.viscera_pb2_grpc import SegmentationServiceStub
+from viscera.domain.results import ResultKind
 from viscera.errors import InvalidSettings
 
 WARD, LAB = "the-token-of-the-ward", "the-token-of-the-lab-"
@@ -241,6 +242,38 @@ def test_a_silent_upload_gives_its_stream_back(
         assert _first_answer_in_time(api, series).WhichOneof("part") == "accepted"
     readers = [t for t in threading.enumerate() if t.name == "request-reader"]
     assert eventually(lambda: not any(t.is_alive() for t in readers))
+
+
+def test_a_client_that_takes_nothing_gives_its_stream_back(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CONTENTS, ResultKind.SEG, bytes(40_000_000))
+    series = write_series(tmp_path / "series")
+    with serving(house, max_streams=1, idle_timeout_s=1) as server, stub(server) as api:
+        with house.working():
+            job_id = list(api.SegmentSeries(requests(series)))[-1].finished.id
+        fetch = pb.FetchResultRequest(job_id=job_id, kind=pb.RESULT_KIND_SEG)
+        stuck = api.FetchResult(fetch)  # larger than what is sent to who does not read
+        next(stuck)
+        assert refusal_of(lambda: api.FetchResult(fetch))[1] == "TooManyCalls"
+        assert _first_answer_in_time(api, series).WhichOneof("part") == "accepted"
+        with pytest.raises(grpc.RpcError) as raised:
+            list(stuck)
+        assert raised.value.code() is grpc.StatusCode.CANCELLED
+
+
+def test_a_client_may_take_its_results_slowly(house: House, tmp_path: Path) -> None:
+    series = write_series(tmp_path / "series")
+    with serving(house, idle_timeout_s=1) as server, stub(server) as api:
+        with house.working():
+            job_id = list(api.SegmentSeries(requests(series)))[-1].finished.id
+        got = b""
+        for answer in api.FetchResult(
+            pb.FetchResultRequest(job_id=job_id, kind=pb.RESULT_KIND_SEG)
+        ):
+            got += answer.chunk.data
+            time.sleep(0.6)
+    assert got == CONTENTS["seg"]
 
 
 def _without_its_message(channel: grpc.Channel, method: str, **options: Any) -> Callable[[], Any]:

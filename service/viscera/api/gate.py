@@ -12,7 +12,7 @@ import grpc
 from viscera import log
 from viscera.api import failures
 from viscera.api.auth import LOCAL, Authenticator
-from viscera.api.patience import only_message, timely
+from viscera.api.patience import only_message, taken_in_time, timely
 from viscera.api.slots import Slots
 from viscera.config import GrpcSettings
 from viscera.errors import ServiceError
@@ -93,7 +93,9 @@ class Gate(grpc.ServerInterceptor):
                 principal = self._principal(method, context)
                 # Unary calls have threads of their own beside these.
                 with self._slots.held(principal):
-                    yield from behaviour(read(requests), _call(method, principal, context))
+                    for part in behaviour(read(requests), _call(method, principal, context)):
+                        with taken_in_time(context, self._idle_s):
+                            yield part
 
         return answers
 

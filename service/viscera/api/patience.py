@@ -1,11 +1,17 @@
-"""A client's messages, for as long as it keeps sending them."""
+"""A client's messages, for as long as it keeps sending them, and ours while it takes them."""
 
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import grpc
+
+from viscera import log
 from viscera.errors import ClientSilent, InvalidRequest
+
+_log = log.get(__name__)
 
 _Came = queue.SimpleQueue[tuple[Any, Exception | None]]
 
@@ -60,6 +66,26 @@ def only_message(requests: Iterator[Any], idle_s: float) -> Any:
         return next(messages)
     except StopIteration:
         raise InvalidRequest("the call ended without its message; send one") from None
+
+
+@contextmanager
+def taken_in_time(context: grpc.ServicerContext, idle_s: float) -> Iterator[None]:
+    """Cancel the call if its client has not taken the message, or made room for it, by then.
+
+    It is told CANCELLED, without details: a status of ours would wait behind the message.
+    """
+
+    def give_up() -> None:
+        _log.info("answers_not_taken", seconds=idle_s)
+        context.cancel()
+
+    timer = threading.Timer(idle_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _read(

@@ -34,7 +34,10 @@ class GrpcSettings(Section):
         description="Of these, from one principal; 0: half of them. `local` may have all.",
     )
     idle_timeout_s: float = Field(
-        120.0, gt=0, description="Longest time that the next message of an upload may take."
+        120.0,
+        gt=0,
+        description="Longest time that the next message of an upload may take, or its client to "
+        "take one of ours.",
     )
     max_instance_mb: int = Field(
         512, ge=1, le=2047, description="Largest instance of an upload; held in memory."
