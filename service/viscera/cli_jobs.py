@@ -2,7 +2,7 @@
 
 import argparse
 
-from viscera.cli_parts import Commands, nothing, whole
+from viscera.cli_parts import Commands, counted, nothing
 from viscera.config import Settings
 from viscera.errors import InvalidRequest
 
@@ -12,7 +12,7 @@ def add(commands: Commands) -> None:
     jobs = commands.add_parser("jobs", help="look at jobs, or run one again")
     actions = jobs.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="newest first")
-    listing.add_argument("--limit", type=whole, default=50, help="how many (default: 50)")
+    listing.add_argument("--limit", type=counted, default=50, help="how many (default: 50)")
     listing.add_argument(
         "--state", action="append", default=[], metavar="STATE", help="only these; may repeat"
     )
@@ -39,7 +39,7 @@ def add(commands: Commands) -> None:
     why.add_argument(
         "series_uid", nargs="?", default="", metavar="SERIES_UID", help="default: the latest series"
     )
-    why.add_argument("--limit", type=whole, default=20, help="how many (default: 20)")
+    why.add_argument("--limit", type=counted, default=20, help="how many (default: 20)")
     why.set_defaults(command=_why)
 
 

@@ -200,7 +200,7 @@ def _model_import_onnx(options: argparse.Namespace, settings: Settings) -> int:
 def _half(model: Model) -> str:
     if all(network.half for network in model.networks):
         return ", in half precision too"
-    return "; half precision was left out, the log says why"
+    return "; half precision was left out, half_left_out above says why"
 
 
 def _model_show(options: argparse.Namespace, settings: Settings) -> int:

@@ -14,6 +14,13 @@ def nothing(text: str) -> int:
     return 1
 
 
+def counted(text: str) -> int:
+    """Read how many to show: to show none would look like there being none."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
 def whole(text: str) -> int:
     """Read an option's number; argparse tells the user in these words."""
     if not text.isdecimal():

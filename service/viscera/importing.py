@@ -126,9 +126,12 @@ def _prove(model: Model, settings: Settings) -> None:
 
 
 def _add_half(model: Model, settings: Settings) -> None:
-    """Add what TensorRT takes: each network that half precision does no harm to."""
+    """Add what TensorRT takes: each network that half precision does no harm to.
+
+    What is left out is logged as an error, for commands show nothing less.
+    """
     if find_spec("onnx") is None or find_spec("onnxruntime") is None:
-        _log.warning("half_left_out", model=model.full_name, why="needs onnx and onnxruntime")
+        _log.error("half_left_out", model=model.full_name, why="needs onnx and onnxruntime")
         return
     from viscera.segment.half_check import typed_and_checked  # both are extras
 
@@ -139,7 +142,7 @@ def _add_half(model: Model, settings: Settings) -> None:
                 network, models.read_golden(network), settings.engine.threads
             )
         except ModelRefused as error:
-            _log.warning("half_left_out", model=network.full_name, why=str(error))
+            _log.error("half_left_out", model=network.full_name, why=str(error))
     models.add_half(model, halves)
 
 

@@ -144,6 +144,7 @@ def test_half_precision_is_left_out_where_it_answers_otherwise(
     onnx.save(graph, network)
     status, said = viscera("model", "import", "onnx", network, "--manifest", manifest)
     assert (status, "half precision was left out" in said) == (0, True), said
+    assert "half_left_out" in said  # it refers to the log, which is what the user sees here
     assert models.load_model(repo, "mine").half is None
     assert viscera("model", "check", "mine")[0] == 0
 

@@ -431,6 +431,8 @@ def test_an_out_folder_that_is_a_file(fails, monkeypatch: pytest.MonkeyPatch) ->
         ["frobnicate"],
         ["jobs"],
         ["jobs", "list", "--limit", "-3"],
+        ["jobs", "list", "--limit", "0"],  # "no job yet" would be untrue
+        ["why", "--limit", "0"],
         ["phantom", "--out", "x", "--seed", "-1"],
         ["phantom", "--out", "x", "--seed", "one"],
         ["segment", "x"],
