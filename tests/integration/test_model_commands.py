@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -10,89 +9,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import SimpleITK as sitk
 from onnx import numpy_helper
 
 import band
+from brought import BANDS, Viscera, brought, tree, write_scan
 from phantoms import small_phantom
 from viscera import models, volume
-from viscera.cli import main
 from viscera.config import load_settings
-from viscera.domain.volumes import Volume
 from viscera.errors import ModelRefused
 from viscera.metrics import Metrics
-from viscera.models.write import dump_toml
 from viscera.pipeline import Pipeline
 from viscera.segment import tensorrt_start
 from viscera.segment.driver import Gpu
 
 REPO = Path(__file__).parents[2] / "model_repo"
 SHIPPED = "abdomen15-phantom"
-
-Viscera = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def repo(tmp_path: Path) -> Path:
-    return tmp_path / "model_repo"
-
-
-@pytest.fixture
-def viscera(
-    repo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Viscera:
-    """Run one command on `repo`; return its status and what it said."""
-    monkeypatch.setenv("VISCERA_MODELS__REPO", str(repo))
-
-    def run(*arguments: object) -> tuple[int, str]:
-        capsys.readouterr()
-        status = main([str(one) for one in arguments])
-        said = capsys.readouterr()
-        return status, said.out + said.err
-
-    return run
-
-
-def tree(folder: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def write_scan(path: Path, scan: Volume) -> None:
-    image = sitk.GetImageFromArray(scan.voxels)
-    image.SetSpacing(scan.geometry.spacing_mm[::-1])
-    image.SetOrigin(tuple(scan.geometry.affine_lps[:3, 3]))
-    directions = scan.geometry.affine_lps[:3, :3] / np.array(scan.geometry.spacing_mm)
-    image.SetDirection(directions[:, ::-1].ravel().tolist())
-    sitk.WriteImage(image, str(path))
-
-
-def brought(tmp_path: Path, **changed: object) -> tuple[Path, Path]:
-    """Write what a stranger brings: a network, and a manifest without files."""
-    tables = {
-        "format": 2,
-        "name": "mine",
-        "version": "1",
-        "grade": "research",
-        "licence": "mine",
-        "intended_use": "tests",
-        "training_data": "none",
-        "accuracy": "none",
-        "input": {
-            "modalities": ["CT"],
-            "axes": "SPL",
-            "normalisation": {"CT": {"scheme": "none"}},
-        },
-        "tiles": {"patch_size": [8, 16, 16]},
-        "output": {"labels": "amos15"},
-        **changed,
-    }
-    (tmp_path / "net.onnx").write_bytes(band.band_onnx())
-    (tmp_path / "m.toml").write_text(dump_toml(tables))
-    return tmp_path / "net.onnx", tmp_path / "m.toml"
 
 
 def test_an_onnx_file_is_imported_and_serves(viscera: Viscera, repo: Path, tmp_path: Path) -> None:
@@ -215,15 +146,3 @@ def test_a_model_with_left_and_right_exchanged_is_refused(
     write_scan(tmp_path / "scan.nii.gz", replace(scan, voxels=scan.voxels * 0 - 1000))
     status, said = viscera("model", "activate", f"{SHIPPED}/1", *given)
     assert (status, "finds no liver or no spleen" in said) == (2, True), said
-
-
-BANDS = tuple(
-    {
-        "name": f"band {k}",
-        "title": f"Band {k}",
-        "category": {"value": "1", "scheme": "99TEST", "meaning": "Test"},
-        "type": {"value": str(k), "scheme": "99TEST", "meaning": f"Band {k}"},
-        "rgb": [k, k, k],
-    }
-    for k in range(1, 16)
-)
