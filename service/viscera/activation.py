@@ -55,7 +55,8 @@ def activate(
         else _check_sides(settings, model, check_volume, modality)
     )
     family = repo / model.name
-    before = models.load_model(repo, model.name).version
+    # Not loaded: the one in force may be the damaged one that this shall replace.
+    before = models.version_in_force(repo, model.name)
     if active.active_version(family) is None and before != model.version:
         active.activate(family, before)  # so that there is something to roll back to
     active.activate(family, model.version)
@@ -73,7 +74,7 @@ def rollback(settings: Settings, family: str) -> Model:
         If none was in force before.
     """
     repo = settings.models.repo
-    models.load_model(repo, family)
+    models.version_in_force(repo, family)  # the name's shape; that one may be what is broken
     version = active.previous_version(repo / family)
     model = models.load_model(repo, f"{family}/{version}")
     active.rollback(repo / family)

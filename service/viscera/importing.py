@@ -18,7 +18,7 @@ from viscera import log, models, segment
 from viscera.config import Settings
 from viscera.domain.arrays import Logits, Tiles
 from viscera.domain.models import Golden, Model
-from viscera.errors import InvalidRequest, ModelRefused
+from viscera.errors import InvalidRequest, ModelNotFound, ModelRefused
 from viscera.files.durable import sync_folder
 from viscera.metrics import Metrics
 from viscera.models import nnunet
@@ -146,10 +146,12 @@ def _add_half(model: Model, settings: Settings) -> None:
     models.add_half(model, halves)
 
 
-def _keep_in_force(repo: Path, name: str) -> None:
-    """Let the version that serves go on serving: a new one waits for `viscera model activate`."""
-    if active_version(repo / name) is None:
-        activate(repo / name, models.load_model(repo, name).version)
+def _serving(repo: Path, name: str) -> str | None:
+    """Return the version that serves, whole or not; None for a new family."""
+    try:
+        return models.version_in_force(repo, name)
+    except ModelNotFound:
+        return None
 
 
 @contextmanager
@@ -158,19 +160,20 @@ def _staged(settings: Settings, name: str, version: str) -> Iterator[Path]:
     repo = settings.models.repo
     models.check_name(name, version)
     target = repo / name / version
-    family_is_new = not target.parent.exists()
     if target.exists():
         raise InvalidRequest(
             f"{name}/{version} is in {repo} already, and a version never changes; give another"
         )
+    serving = _serving(repo, name)
     repo.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=".importing-", dir=repo))
     try:
         folder = stage / name / version
         yield folder
         target.parent.mkdir(exist_ok=True)
-        if not family_is_new:
-            _keep_in_force(repo, name)
+        if serving and active_version(target.parent) is None:
+            # It goes on serving: a new one waits for `viscera model activate`.
+            activate(target.parent, serving)
         folder.rename(target)
         sync_folder(target.parent)
     finally:

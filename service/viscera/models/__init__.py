@@ -5,7 +5,14 @@ Fails: `ModelNotFound`, `ModelRefused` (a manifest with a wrong key, a file whos
 Nothing here runs a network; `segment` compares the golden tile.
 """
 
-from viscera.models.package import check_name, list_models, load_model, package_names, read_golden
+from viscera.models.package import (
+    check_name,
+    list_models,
+    load_model,
+    package_names,
+    read_golden,
+    version_in_force,
+)
 from viscera.models.write import add_half, write_package
 
 __all__ = [
@@ -15,5 +22,6 @@ __all__ = [
     "load_model",
     "package_names",
     "read_golden",
+    "version_in_force",
     "write_package",
 ]

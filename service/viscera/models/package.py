@@ -17,6 +17,8 @@ from viscera.models.tables import NAME_PATTERN
 
 MANIFEST = "manifest.toml"
 
+_NAMED = "a model is named `name` or `name/version`"
+
 _log = log.get(__name__)
 
 
@@ -40,15 +42,38 @@ def load_model(repo: Path, name: str) -> Model:
         that is refused is never replaced by an older one in silence.
     """
     family, _, version = name.partition("/")
-    if not re.fullmatch(NAME_PATTERN, family) or (
-        version and not re.fullmatch(VERSION_PATTERN, version)
-    ):
-        raise ModelNotFound("a model is named `name` or `name/version`")
-    versions = _versions(repo / family)
-    version = version or active_version(repo / family) or ""
-    if not versions or (version and version not in versions):
-        raise ModelNotFound(f"no model {name} in the model repository")
-    return _load_package(repo / family / (version or versions[-1]))
+    _require_family(family)
+    if version and not re.fullmatch(VERSION_PATTERN, version):
+        raise ModelNotFound(_NAMED)
+    chosen = version or version_in_force(repo, family)
+    if chosen not in _versions(repo / family):
+        raise ModelNotFound(
+            f"no model {name} in the model repository"
+            if version
+            else f"version {chosen} of {family} is in force but is not there; bring it back, or"
+            " let another one serve: viscera model activate, or rollback"
+        )
+    return _load_package(repo / family / chosen)
+
+
+def version_in_force(repo: Path, family: str) -> str:
+    """Return which version serves under the bare name, whether or not it is there and whole.
+
+    Raises
+    ------
+    ModelNotFound
+        If `family` is no name, or has neither a version nor one that was activated.
+    """
+    _require_family(family)
+    version = active_version(repo / family) or next(reversed(_versions(repo / family)), None)
+    if version is None:
+        raise ModelNotFound(f"no model {family} in the model repository")
+    return version
+
+
+def _require_family(family: str) -> None:
+    if not re.fullmatch(NAME_PATTERN, family):
+        raise ModelNotFound(_NAMED)
 
 
 def check_name(name: str, version: str) -> None:
