@@ -53,8 +53,10 @@ indented. What to do about the errors of a job stands in [jobs.md](jobs.md).
 _CHECKS = """\
 For those who must know why a result is flagged or withheld, and may judge whether that is right.
 
-Written by `make docs`; do not edit. Checks run on models whose manifest names the organs of an
-abdomen (`[verdict] anchors`). What they find stands at the organ and in the verdict of
+Written by `make docs`; do not edit. Right and left are compared for every model that knows both
+organs of a pair (liver and spleen, kidneys, adrenals), unless its manifest says that its labels are
+no organs (`[verdict] sides = false`). The other checks run on models whose manifest names the
+organs of an abdomen (`[verdict] anchors`). What they find stands at the organ and in the verdict of
 volumes.json, in the report, on the QC picture, and is counted by `viscera_organ_flags_total`.
 Nothing is corrected.
 

@@ -69,6 +69,8 @@ def write_band_package(
     for key, value in output.items():
         merged = isinstance(value, Mapping)
         manifest[key] = {**manifest.get(key, {}), **value} if merged else value
+    # Its labels bear organs' names and lie where the HU say.
+    manifest.setdefault("verdict", {"sides": False})
     return models.write_package(
         repo / manifest["name"] / manifest["version"],
         manifest,

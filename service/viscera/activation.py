@@ -5,10 +5,12 @@ from pathlib import Path
 
 from viscera import models, segment, volume
 from viscera.config import Settings
+from viscera.domain.anatomy import RIGHT_OF
 from viscera.domain.models import Model
 from viscera.domain.results import OrganMeasurement
 from viscera.domain.volumes import Volume
 from viscera.errors import ModelRefused
+from viscera.measure.ranges import volume_ranges
 from viscera.metrics import Metrics
 from viscera.models import active
 from viscera.phantom import make_phantom
@@ -16,8 +18,7 @@ from viscera.pipeline import Pipeline
 
 _PHANTOM_SEED = 7
 _LEAST_ML = 20.0
-"""Less of an organ says nothing about where it lies."""
-_PAIR = ("liver", "spleen")
+"""Less of an organ says nothing about where it lies; of a small one, less than is usual."""
 
 
 def activate(
@@ -45,7 +46,8 @@ def activate(
     Raises
     ------
     ModelRefused
-        If the liver that it finds is not on the right of the spleen, or it finds none of both.
+        If the liver that it finds is not on the right of the spleen, or it finds none of both; of
+        a model without them, its kidneys or adrenals.
     """
     repo = settings.models.repo
     model = models.load_model(repo, name)
@@ -84,8 +86,9 @@ def rollback(settings: Settings, family: str) -> Model:
 def _check_sides(settings: Settings, model: Model, check_volume: Path | None, modality: str) -> str:
     """Return what was found, in a sentence."""
     known = {label.name for label in model.labels}
-    if not known.issuperset(_PAIR):
-        return "has no liver and spleen, so left and right were not checked"
+    pair = next((one for one in RIGHT_OF if known.issuperset(one)), None)
+    if pair is None:
+        return "has no liver and spleen and no other pair, so left and right were not checked"
     engine = settings.engine
     segment.configure_numba(engine.numba_cache, engine.numba_threading_layer, engine.threads)
     with closing(Pipeline(settings, Metrics())) as pipeline:
@@ -94,20 +97,34 @@ def _check_sides(settings: Settings, model: Model, check_volume: Path | None, mo
             model.full_name,
             lambda *_: None,
         )
-    organs = {one.label.name: one for one in found.measurements if one.volume_ml >= _LEAST_ML}
-    if not set(organs).issuperset(_PAIR):
+    organs = {one.label.name: one for one in found.measurements}
+    seen = f"{model.full_name} in {check_volume or 'the phantom'}"
+    return _compare(organs[pair[0]], organs[pair[1]], seen)
+
+
+def _compare(right: OrganMeasurement, left: OrganMeasurement, seen: str) -> str:
+    """Return how far `right` lies to the patient's right of `left`, in a sentence.
+
+    Raises
+    ------
+    ModelRefused
+        If it does not, or if too little of one was found.
+    """
+    names = right.label.name, left.label.name
+    least_ml = min(_LEAST_ML, *(volume_ranges()[name].usual_ml[0] for name in names))
+    if min(right.volume_ml, left.volume_ml) < least_ml:
         raise ModelRefused(
-            f"{model.full_name} finds no liver or no spleen of {_LEAST_ML:g} mL in"
-            f" {check_volume or 'the phantom'}, so nobody knows whether it has left and right"
-            " exchanged; give --volume SCAN of an abdomen, or --unchecked"
+            f"{seen} finds no {names[0]} or no {names[1]} of {least_ml:g} mL, so nobody knows"
+            " whether it has left and right exchanged; give --volume SCAN of an abdomen, or"
+            " --unchecked"
         )
-    liver, spleen = (_left_mm(organs[name]) for name in _PAIR)
-    if liver >= spleen:
+    gap_mm = _left_mm(left) - _left_mm(right)
+    if gap_mm <= 0:
         raise ModelRefused(
-            f"{model.full_name} puts the liver {liver - spleen:.0f} mm to the left of the spleen:"
-            " its orientation is wrong; import it again with the right --orientation"
+            f"{seen} puts the {names[0]} {-gap_mm:.0f} mm to the left of the {names[1]}: its"
+            " orientation is wrong; import it again with the right --orientation"
         )
-    return f"puts the liver {spleen - liver:.0f} mm to the right of the spleen"
+    return f"puts the {names[0]} {gap_mm:.0f} mm to the right of the {names[1]}"
 
 
 def _check_scan(path: Path | None, modality: str) -> Volume:

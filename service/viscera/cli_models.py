@@ -25,7 +25,8 @@ def add(commands: Commands) -> None:
         "activate",
         help="let a version serve under its bare name",
         description="Segments a check volume first, and refuses a model whose liver is not on the "
-        "right of its spleen. Workers take it up with the next series.",
+        "right of its spleen; without them, kidneys or adrenals. Workers take it up with the next "
+        "series.",
     )
     activate.add_argument("name", metavar="NAME/VERSION")
     activate.add_argument("--volume", type=Path, metavar="SCAN", help="default: a phantom CT")

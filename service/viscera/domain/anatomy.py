@@ -41,11 +41,11 @@ USUAL: dict[str, Usual] = {
 }
 
 RIGHT_OF: tuple[tuple[str, str], ...] = (
+    ("liver", "spleen"),
     ("right kidney", "left kidney"),
     ("right adrenal gland", "left adrenal gland"),
-    ("liver", "spleen"),
 )
-"""Pairs of which the first lies nearer to the patient's right."""
+"""Pairs of which the first lies nearer to the patient's right; the largest organs first."""
 
 _SIDE_MARGIN_MM = 10.0
 """How far across the midline an organ's centroid may lie before its side is contradicted."""

@@ -112,13 +112,15 @@ class Normalisation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictPolicy:
-    """When a result is worth delivering. Empty anchors: every result is."""
+    """When a result is worth delivering. Empty anchors: what it shows need not be an abdomen."""
 
     anchors: tuple[str, ...] = ()
     """Names of labels of which `min_anchors` must be found."""
     min_anchors: int = 0
     min_ml: float = 5.0
     """An anchor below this volume does not count."""
+    sides: bool = True
+    """Whether right and left are compared; False: labels bear organs' names, but are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

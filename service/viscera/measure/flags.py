@@ -1,8 +1,9 @@
 """What is wrong with an organ: its size, its side, its place, or what was taken away from it."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from viscera.domain.anatomy import LANDMARK_MIN_ML, RIGHT_OF, SIDES, midline_x_mm
 from viscera.domain.results import Flag, FlagKind, OrganMeasurement, Presence
@@ -28,12 +29,14 @@ def flagged(
         By name, how far above (below: negative) its usual place an organ lies, where that is too
         far; from ``field_of_view.displaced``.
     """
-    found = {row.label.name: row for row in rows if row.voxels}
-    flags: defaultdict[str, list[Flag]] = defaultdict(list)
-    for source in (_sizes(found), _sides(found), _places(found, displaced_mm), _removals(rows)):
-        for name, flag in source:
-            flags[name].append(flag)
-    return tuple(replace(row, flags=tuple(flags[row.label.name])) for row in rows)
+    found = _found(rows)
+    places = _places(found, displaced_mm)
+    return _with_flags(rows, chain(_sizes(found), _sides(found), places, _removals(rows)))
+
+
+def side_flagged(rows: Sequence[OrganMeasurement]) -> tuple[OrganMeasurement, ...]:
+    """Return `rows` with what contradicts left and right alone: of what need be no abdomen."""
+    return _with_flags(rows, _sides(_found(rows)))
 
 
 def reversed_pairs(found: Found) -> tuple[list[tuple[str, str]], int]:
@@ -51,6 +54,19 @@ def reversed_pairs(found: Found) -> tuple[list[tuple[str, str]], int]:
 def is_possible(organ: OrganMeasurement) -> bool:
     """Whether a found organ has a size that an organ can have."""
     return all(flag.kind is not FlagKind.VOLUME_IMPOSSIBLE for flag in organ.flags)
+
+
+def _found(rows: Sequence[OrganMeasurement]) -> Found:
+    return {row.label.name: row for row in rows if row.voxels}
+
+
+def _with_flags(
+    rows: Sequence[OrganMeasurement], named: Iterable[tuple[str, Flag]]
+) -> tuple[OrganMeasurement, ...]:
+    flags: defaultdict[str, list[Flag]] = defaultdict(list)
+    for name, flag in named:
+        flags[name].append(flag)
+    return tuple(replace(row, flags=tuple(flags[row.label.name])) for row in rows)
 
 
 def _sizes(found: Found) -> Iterator[tuple[str, Flag]]:

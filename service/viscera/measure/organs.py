@@ -10,7 +10,7 @@ from viscera.domain.models import Label, Model
 from viscera.domain.results import OrganMeasurement, Presence, Removal
 from viscera.domain.volumes import Volume
 from viscera.measure.field_of_view import Found, displaced, outside_field_of_view, superior_range_mm
-from viscera.measure.flags import flagged
+from viscera.measure.flags import flagged, side_flagged
 from viscera.measure.tally import Tally, tally
 
 ARRAY_EDGE = "array_edge"
@@ -68,8 +68,9 @@ def measure(
             for label in model.not_segmented
         ),
     )
-    # Without anchors the labels need not be anatomy.
-    return flagged(rows, displaced(volume.geometry, places)) if model.verdict.anchors else rows
+    if model.verdict.anchors:
+        return flagged(rows, displaced(volume.geometry, places))
+    return side_flagged(rows) if model.verdict.sides else rows
 
 
 def _found(label: Label, counted: Tally, geometry: Geometry) -> OrganMeasurement:

@@ -22,8 +22,9 @@ def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model
     volume
         What was segmented; its length along the patient stands in the reason to withhold.
     model
-        Its `verdict` policy names the organs that make an abdomen. Without anchors the labels
-        need not be anatomy (a model of HU bands), so only the source's defects are told.
+        Its `verdict` policy names the organs that make an abdomen. Without anchors only the
+        source's defects and the sides are told; without `sides` either (a model of HU bands), only
+        the defects.
 
     Returns
     -------
@@ -33,14 +34,20 @@ def judge(measurements: Sequence[OrganMeasurement], volume: Volume, model: Model
         sentences without patient data.
     """
     policy = model.verdict
-    if not policy.anchors:
-        return _flagged_for(volume.defects)
     found = {one.label.name: one for one in measurements if one.voxels}
+    if not policy.anchors:
+        flags = tuple(_flags(measurements)) if policy.sides else ()
+        return _judge_sides(found, (*volume.defects, *flags), policy)
     believable = [name for name in policy.anchors if _is_anchor(found.get(name), policy)]
     if len(believable) < policy.min_anchors:
         return Verdict(Decision.WITHHOLD, (_not_an_abdomen(believable, volume, policy),))
     reasons = (*volume.defects, *_flags(measurements), *_cut_off(found))
-    wrong, pairs = reversed_pairs(found)
+    return _judge_sides(found, reasons, policy)
+
+
+def _judge_sides(found: Found, reasons: tuple[str, ...], policy: VerdictPolicy) -> Verdict:
+    """Withhold what is exchanged throughout; flag what has `reasons`."""
+    wrong, pairs = reversed_pairs(found) if policy.sides else ([], 0)
     if len(wrong) == pairs and pairs >= _MIRRORED_PAIRS:
         return Verdict(Decision.WITHHOLD, (_MIRRORED, *reasons))
     return _flagged_for(reasons)

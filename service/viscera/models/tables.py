@@ -309,16 +309,20 @@ class PostprocessTable(Table):
 
 
 class VerdictTable(Table):
-    """When a result is worth delivering; without it every result is."""
+    """When a result is worth delivering; without it only sides can speak against one."""
 
     anchors: tuple[str, ...] = ()
     min_anchors: int = Field(0, ge=0)
     min_ml: float = Field(5.0, ge=0)
+    sides: bool = True
+    """False only where labels bear organs' names and are none, as in a network of HU bands."""
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
         if self.min_anchors > len(self.anchors):
             raise ValueError("min_anchors is more than there are anchors")
+        if self.anchors and not self.sides:
+            raise ValueError("sides = false is for labels that are no organs, so for no anchors")
         return self
 
 

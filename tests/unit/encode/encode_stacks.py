@@ -8,7 +8,14 @@ import numpy as np
 import pydicom
 
 from viscera.domain.geometry import Geometry
-from viscera.domain.models import Grade, Label, Model, Normalisation, NormalisationScheme
+from viscera.domain.models import (
+    Grade,
+    Label,
+    Model,
+    Normalisation,
+    NormalisationScheme,
+    VerdictPolicy,
+)
 from viscera.domain.organs import AMOS
 from viscera.domain.sources import Frame, SeriesFacts, SourceFrame, Stack
 from viscera.domain.volumes import Volume
@@ -22,6 +29,7 @@ def model(labels: tuple[Label, ...] = AMOS, **more) -> Model:
         "folder": here, "onnx": here, "onnx_sha256": "", "golden": here, "labels": labels,
         "modalities": ("CT", "MR"), "axes": "SPL", "spacing_mm": None, "patch_size": (1, 1, 1),
         "normalisation": {"CT": (Normalisation(scheme=NormalisationScheme.NONE),)},
+        "verdict": VerdictPolicy(sides=False),  # label maps are blobs
     }  # fmt: skip
     return Model(**(facts | more))
 

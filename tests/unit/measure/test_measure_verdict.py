@@ -122,10 +122,11 @@ def test_contradicted_anatomy_is_flagged(rows, word):
     assert word in verdict.reasons[0]
 
 
-def test_model_without_anchors_is_always_delivered():
+def test_model_of_bands_is_always_delivered():
+    bands = replace(BANDS, verdict=VerdictPolicy(sides=False))
     mirrored = tuple(replace(one, centroid_lps=(0.0, 0.0, 0.0), volume_ml=0.1) for one in HEALTHY)
     for rows in ((), mirrored):
-        assert verdict_on(rows, BANDS).decision is Decision.DELIVER
+        assert verdict_on(rows, bands).decision is Decision.DELIVER
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 3])
