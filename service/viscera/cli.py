@@ -152,7 +152,7 @@ def _add_evaluate(commands: Commands) -> None:
         type=Path,
         metavar="MAP.toml",
         help='what values mean, as 1 = "spleen", for both or under [prediction] and [reference] '
-        "(default: AMOS's values)",
+        "(default: as a volumes.json beside labels.* says, else AMOS's values)",
     )
     evaluate.add_argument(
         "--tolerance",

@@ -2,29 +2,42 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from viscera.domain.organs import AMOS
 from viscera.errors import InvalidRequest
 
-_AMOS = {label.value: label.name for label in AMOS}
+AMOS_NAMES = {label.value: label.name for label in AMOS}
 _SIDES = ("prediction", "reference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naming:
-    """Names by value. Several values may have one name; a value without a name is background."""
+    """Names by value, as the user says; None: as each file says, else AMOS's.
 
-    prediction: Mapping[int, str] = field(default_factory=lambda: dict(_AMOS))
-    reference: Mapping[int, str] = field(default_factory=lambda: dict(_AMOS))
+    Several values may have one name; a value without a name is background.
+    """
 
-    def common(self) -> tuple[str, ...]:
-        """Return the names that both sides know, AMOS's first and in its order."""
-        names = {*self.reference.values()} & {*self.prediction.values()}
-        amos = [name for name in _AMOS.values() if name in names]
-        return (*amos, *sorted(names - set(amos)))
+    prediction: Mapping[int, str] | None = None
+    reference: Mapping[int, str] | None = None
+
+
+def common(prediction: AbstractSet[str], reference: AbstractSet[str]) -> tuple[str, ...]:
+    """Return the names that both sides know, AMOS's first and in its order.
+
+    Raises
+    ------
+    InvalidRequest
+        If there is none.
+    """
+    names = prediction & reference
+    if not names:
+        raise InvalidRequest("prediction and reference have no name in common; see --labels")
+    amos = [name for name in AMOS_NAMES.values() if name in names]
+    return (*amos, *sorted(names - set(amos)))
 
 
 def read_naming(path: Path) -> Naming:
@@ -34,13 +47,13 @@ def read_naming(path: Path) -> Naming:
     ----------
     path
         ``1 = "spleen"`` for both sides at the top, or tables ``[prediction]`` and ``[reference]``
-        with such lines. A side without a table has AMOS's values. A DICOM-SEG names its segments
+        with such lines. A side without a table is as its files say. A DICOM-SEG names its segments
         itself.
 
     Raises
     ------
     InvalidRequest
-        If it is no such map, or the sides have no name in common.
+        If it is no such map.
     """
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -54,14 +67,9 @@ def read_naming(path: Path) -> Naming:
         raise InvalidRequest(f"{path}: give one map for both sides or tables for each, not both")
     if not tree:
         raise InvalidRequest(f'{path}: no line such as 1 = "spleen" in it')
-    both = _mapping(flat, path) if flat else _AMOS
+    both = _mapping(flat, path) if flat else None
     sides = {key: _mapping(table, path) for key, table in tables.items()}
-    naming = Naming(
-        prediction=sides.get("prediction", both), reference=sides.get("reference", both)
-    )
-    if not naming.common():
-        raise InvalidRequest(f"{path}: prediction and reference have no name in common")
-    return naming
+    return Naming(prediction=sides.get("prediction", both), reference=sides.get("reference", both))
 
 
 def _mapping(table: Mapping[str, Any], path: Path) -> dict[int, str]:

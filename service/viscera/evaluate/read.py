@@ -3,22 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from viscera.domain.arrays import Labels
 from viscera.domain.geometry import Geometry
-from viscera.domain.organs import AMOS, PROSTATE, UTERUS
 from viscera.errors import GeometryMismatch, UndecodablePixels
 from viscera.volume.files import read_volume
 
 _CLOSE_MM = 0.05
 """Grids that agree this well at every corner are one: files keep affines in 32 bits."""
-_BY_CODE = {
-    (label.type.value, label.laterality.value if label.laterality else ""): label.name
-    for label in (*AMOS, PROSTATE, UTERUS)
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,7 +34,7 @@ def read_label_map(path: Path, names: Mapping[int, str]) -> LabelMap:
     path
         The file.
     names
-        Of its values; a DICOM-SEG has its own.
+        Of its values, of a DICOM-SEG of its segments: see `own_names`.
 
     Raises
     ------
@@ -48,7 +42,7 @@ def read_label_map(path: Path, names: Mapping[int, str]) -> LabelMap:
         If it cannot be read, or holds more than whole values from 0 to 255.
     """
     if path.suffix.lower() == ".dcm":
-        return _read_seg(path)
+        return _read_seg(path, names)
     try:
         volume = read_volume(path, "CT")
     except UndecodablePixels as error:
@@ -113,7 +107,7 @@ def _describe(geometry: Geometry) -> str:
     return f"{shape} voxels of {spacing} mm, {geometry.axes} from ({origin})"
 
 
-def _read_seg(path: Path) -> LabelMap:
+def _read_seg(path: Path, names: Mapping[int, str]) -> LabelMap:
     import highdicom
 
     try:
@@ -125,14 +119,6 @@ def _read_seg(path: Path) -> LabelMap:
     return LabelMap(
         labels=np.ascontiguousarray(volume.array, dtype=np.uint8),
         geometry=Geometry(shape=(shape[0], shape[1], shape[2]), affine_lps=volume.affine),
-        names={int(one.SegmentNumber): _name_of(one) for one in seg.SegmentSequence},
+        names=names,
         whole=False,
     )
-
-
-def _name_of(segment: Any) -> str:
-    """Return AMOS's name of a segment by its codes, else its own label."""
-    code = segment.SegmentedPropertyTypeCodeSequence[0]
-    sides = code.get("SegmentedPropertyTypeModifierCodeSequence") or [None]
-    side = sides[0].CodeValue if sides[0] is not None else ""
-    return _BY_CODE.get((code.CodeValue, side), str(segment.SegmentLabel))

@@ -1,8 +1,8 @@
 """All cases of an evaluation, and what they come to."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from viscera import __version__
 from viscera.errors import GeometryMismatch
 from viscera.evaluate.cases import Case, Matching
 from viscera.evaluate.intervals import LEVEL, RESAMPLES, Estimate, estimate
-from viscera.evaluate.names import Naming
-from viscera.evaluate.read import onto, read_label_map
+from viscera.evaluate.names import Naming, common
+from viscera.evaluate.own_names import OwnNames, own_names
+from viscera.evaluate.read import LabelMap, onto, read_label_map
 from viscera.evaluate.scores import Score, by_name, score
+from viscera.evaluate.unnamed import Named
 
 Progress = Callable[[float, str], None]
 """(0..1, case): how far it is."""
@@ -45,6 +47,10 @@ class Report:
     """Organs that no reference has."""
     not_predicted: tuple[str, ...]
     without_reference: tuple[str, ...]
+    unnamed_predicted: Mapping[str, int] = field(default_factory=dict)
+    """Values or segments in predictions under no name that the references know: in how many."""
+    unnamed_reference: Mapping[str, int] = field(default_factory=dict)
+    """The same in references."""
 
 
 def evaluate(matching: Matching, naming: Naming, tolerance_mm: float, progress: Progress) -> Report:
@@ -55,18 +61,35 @@ def evaluate(matching: Matching, naming: Naming, tolerance_mm: float, progress: 
     GeometryMismatch
         If a prediction lies on another grid than its reference.
     InvalidRequest
-        If the metrics are not installed.
+        If the metrics are not installed, if prediction and reference have no name in common, or if
+        of all that was predicted nothing has one.
     """
-    organs = naming.common()
+    ours = [own_names(case.prediction, naming.prediction) for case in matching.cases]
+    theirs = [own_names(case.reference, naming.reference) for case in matching.cases]
+    organs = common(_known(ours), _known(theirs))
+    predicted, reference = Named(organs), Named(organs)
     cases = {}
     for done, case in enumerate(matching.cases):
         found = []
-        for share, one in _scores(case, naming, organs, tolerance_mm):
+        prediction = read_label_map(case.prediction, ours[done].values)
+        truth = read_label_map(case.reference, theirs[done].values)
+        predicted.add(prediction)
+        reference.add(truth)
+        for share, one in _scores(case, prediction, truth, organs, tolerance_mm):
             found.append(one)
             progress((done + share) / len(matching.cases), case.name)
         cases[case.name] = tuple(found)
     progress(1.0, "")
-    return summarise(cases, organs, tolerance_mm, matching)
+    predicted.require()
+    return replace(
+        summarise(cases, organs, tolerance_mm, matching),
+        unnamed_predicted=predicted.unnamed,
+        unnamed_reference=reference.unnamed,
+    )
+
+
+def _known(names: Sequence[OwnNames]) -> frozenset[str]:
+    return frozenset[str]().union(*(one.known for one in names))
 
 
 def summarise(
@@ -111,11 +134,13 @@ def write_json(path: Path, report: Report) -> None:
 
 
 def _scores(
-    case: Case, naming: Naming, organs: tuple[str, ...], tolerance_mm: float
+    case: Case,
+    prediction: LabelMap,
+    reference: LabelMap,
+    organs: tuple[str, ...],
+    tolerance_mm: float,
 ) -> Iterator[tuple[float, Score]]:
     """Yield how much of the case is done, and a score."""
-    reference = read_label_map(case.reference, naming.reference)
-    prediction = read_label_map(case.prediction, naming.prediction)
     try:
         ours = onto(prediction, reference)
     except GeometryMismatch as error:

@@ -1,6 +1,6 @@
 """The report for the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from viscera.evaluate.intervals import LEVEL, Estimate
 from viscera.evaluate.report import Report
@@ -49,9 +49,18 @@ def _left_out(report: Report) -> Iterator[str]:
             if one.dice is None:
                 extra[one.organ] = extra.get(one.organ, 0) + 1
     if extra:
-        told = ", ".join(f"{organ} ({count})" for organ, count in extra.items())
-        yield f"Predicted in cases whose reference has none: {told}."
+        yield f"Predicted in cases whose reference has none: {_counted(extra)}."
+    if report.unnamed_predicted:
+        told = _counted(report.unnamed_predicted)
+        yield f"Predicted without a name that the references know: {told}."
+    if report.unnamed_reference:
+        told = _counted(report.unnamed_reference)
+        yield f"In references without a name that the predictions know: {told}."
     if report.not_predicted:
         yield f"References without a prediction: {', '.join(report.not_predicted)}."
     if report.without_reference:
         yield f"Predictions without a reference: {', '.join(report.without_reference)}."
+
+
+def _counted(found: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in found.items())

@@ -109,6 +109,28 @@ def test_a_map_gives_values_their_names(tmp_path, capsys):
         assert line.split()[1:] == ["1", "1.000", "1.000"]
 
 
+def test_values_without_a_name_are_told(tmp_path, capsys):
+    ours = save(tmp_path / "a.mha", painted(3, (1, 40, 41)))
+    theirs = save(tmp_path / "b.mha", painted(3, (1, 6, 41)))
+    (tmp_path / "map.toml").write_text('1 = "spleen"\n6 = "liver"\n')
+    arguments = ("--labels", tmp_path / "map.toml", "--json", tmp_path / "e.json")
+    status, out, _ = run(capsys, ours, theirs, *arguments)
+    assert status == 0
+    assert "Predicted without a name that the references know: value 40 (1), value 41 (1)." in out
+    assert "In references without a name that the predictions know: value 41 (1)." in out
+    tree = json.loads((tmp_path / "e.json").read_text())
+    assert tree["unnamed_predicted"] == {"value 40": 1, "value 41": 1}
+
+
+def test_a_prediction_of_which_nothing_has_a_name_is_refused(tmp_path, capsys):
+    ours = save(tmp_path / "a.mha", painted(3, (51, 52)))
+    theirs = save(tmp_path / "b.mha", painted(3, (1, 6)))
+    status, _, err = run(capsys, ours, theirs)
+    assert status == 2
+    assert "of what was predicted nothing has a name" in err
+    assert "value 51, value 52" in err
+
+
 def test_nothing_to_score_is_status_one(tmp_path, capsys):
     empty = save(tmp_path / "a.mha", np.zeros((4, 5, 6), np.uint8))
     status, out, _ = run(capsys, empty, empty, "--picture", tmp_path / "p.png")
