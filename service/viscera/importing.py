@@ -4,8 +4,6 @@
 package that fails leaves the repository as it was.
 """
 
-import shutil
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +17,8 @@ from viscera.config import Settings
 from viscera.domain.arrays import Logits, Tiles
 from viscera.domain.models import Golden, Model
 from viscera.errors import InvalidRequest, ModelNotFound, ModelRefused
-from viscera.files.durable import sync_folder
+from viscera.files.durable import make_folder, sync_folder
+from viscera.files.staging import staged
 from viscera.metrics import Metrics
 from viscera.models import nnunet
 from viscera.models.active import activate, active_version
@@ -165,16 +164,14 @@ def _staged(settings: Settings, name: str, version: str) -> Iterator[Path]:
             f"{name}/{version} is in {repo} already, and a version never changes; give another"
         )
     serving = _serving(repo, name)
-    repo.mkdir(parents=True, exist_ok=True)
-    stage = Path(tempfile.mkdtemp(prefix=".importing-", dir=repo))
-    try:
+    if not repo.exists():
+        make_folder(repo.parent, repo)
+    with staged(repo, ".importing-") as stage:
         folder = stage / name / version
         yield folder
-        target.parent.mkdir(exist_ok=True)
+        make_folder(repo, target.parent)
         if serving and active_version(target.parent) is None:
             # It goes on serving: a new one waits for `viscera model activate`.
             activate(target.parent, serving)
         folder.rename(target)
         sync_folder(target.parent)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from viscera.domain.models import Golden, Model
+from viscera.files.durable import sync_file, sync_folder
 from viscera.models.manifest import WHOLE, golden_name, half_name, onnx_name, parse_manifest
 from viscera.models.package import MANIFEST, load_model
 
@@ -85,15 +86,18 @@ def add_half(model: Model, networks: Mapping[str, bytes]) -> Model:
 
 
 def _write(path: Path, content: bytes) -> str:
-    """Write a file; return its digest."""
+    """Write a file durably; return its digest."""
     path.write_bytes(content)
+    sync_file(path)
     return hashlib.sha256(content).hexdigest()
 
 
 def _write_manifest(folder: Path, tables: Mapping[str, Any]) -> None:
     part = folder / f"{MANIFEST}.part"
     part.write_text(dump_toml(tables), encoding="utf-8")
+    sync_file(part)
     part.replace(folder / MANIFEST)
+    sync_folder(folder)
 
 
 def _npz(golden: Golden) -> bytes:
