@@ -77,7 +77,7 @@ def import_onnx(file: Path, manifest_file: Path, settings: Settings) -> Model:
     file
         (tile, channel, z, y, x) to (tile, output, z, y, x), both float32.
     manifest_file
-        A whole `manifest.toml` but for its table ``files``.
+        A whole `manifest.toml` but for its tables ``files`` and ``parts``.
 
     Raises
     ------
@@ -94,6 +94,8 @@ def import_onnx(file: Path, manifest_file: Path, settings: Settings) -> Model:
     except (OSError, ValueError) as error:
         raise ModelRefused(f"{manifest_file} or {file} cannot be read: {error}") from error
     manifest.pop("files", None)
+    if "parts" in manifest:
+        raise ModelRefused(f"{manifest_file}: one network has no parts; leave the table out")
     name, version = str(manifest.get("name", "")), str(manifest.get("version", ""))
 
     def make_golden(model: Model) -> Golden:

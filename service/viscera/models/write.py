@@ -12,8 +12,16 @@ from typing import Any
 import numpy as np
 
 from viscera.domain.models import Golden, Model
+from viscera.errors import ModelRefused
 from viscera.files.durable import sync_file, sync_folder
-from viscera.models.manifest import WHOLE, golden_name, half_name, onnx_name, parse_manifest
+from viscera.models.manifest import (
+    WHOLE,
+    Manifest,
+    golden_name,
+    half_name,
+    onnx_name,
+    parse_manifest,
+)
 from viscera.models.package import MANIFEST, load_model
 
 CARD = "MODEL_CARD.md"
@@ -47,20 +55,20 @@ def write_package(
     Raises
     ------
     ModelRefused
-        If `manifest` is wrong, or contradicts `folder`.
+        If `manifest` is wrong, or contradicts `folder`; the former before anything is written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
     where = f"{folder.parent.name}/{folder.name}"
     networks = [onnx] if isinstance(onnx, bytes) else onnx
     stems = [part["name"] for part in manifest.get("parts", ())] or [WHOLE]
     named = dict(zip(map(onnx_name, stems), networks, strict=True))
-    files = {
-        name: _write(folder / name, content)
-        for name, content in {**named, CARD: card.encode()}.items()
-    }
-    files |= dict.fromkeys(map(golden_name, stems), hashlib.sha256().hexdigest())
-    draft = parse_manifest(dump_toml({**manifest, "files": files}), where).to_model(folder, "")
+    contents = {**named, CARD: card.encode()}
+    goldens = map(golden_name, stems)
+    files = dict.fromkeys((*contents, *goldens), hashlib.sha256().hexdigest())
+    _parsed(manifest, files, where)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    files |= {name: _write(folder / name, content) for name, content in contents.items()}
+    draft = _parsed(manifest, files, where).to_model(folder, "")
     for network in draft.networks:
         files[network.golden.name] = _write(network.golden, _npz(make_golden(network)))
     _write_manifest(folder, {**manifest, "files": files})
@@ -83,6 +91,14 @@ def add_half(model: Model, networks: Mapping[str, bytes]) -> Model:
         manifest["files"][name] = _write(model.folder / name, content)
     _write_manifest(model.folder, manifest)
     return load_model(model.folder.parents[1], model.full_name)
+
+
+def _parsed(manifest: Mapping[str, Any], files: Mapping[str, str], where: str) -> Manifest:
+    try:
+        text = dump_toml({**manifest, "files": files})
+    except TypeError as error:
+        raise ModelRefused(f"the manifest of {where} is wrong: {error}") from error
+    return parse_manifest(text, where)
 
 
 def _write(path: Path, content: bytes) -> str:
