@@ -103,15 +103,25 @@ def test_it_loses_where_left_and_right_are_exchanged(
         assert mirrored[name] < straight[name] - 0.2, name
 
 
+DEMO_DICE = {
+    "spleen": 0.86, "right kidney": 0.87, "left kidney": 0.87, "gall bladder": 0.58,
+    "esophagus": 0.76, "liver": 0.86, "stomach": 0.80, "aorta": 0.81, "postcava": 0.81,
+    "pancreas": 0.76, "right adrenal gland": 0.69, "left adrenal gland": 0.64, "duodenum": 0.61,
+    "bladder": 0.86, "prostate/uterus": 0.86,
+}  # fmt: skip
+"""A tenth below what it reaches."""
+
+
 def test_the_demo_finds_all_fifteen_organs_at_about_their_size(
     model: Model, engine: Engine
 ) -> None:
     phantom = make_phantom(7, DEMO)
     labels = labels_of(phantom.volume, model, engine)
     ml = np.bincount(labels.ravel(), minlength=16) * phantom.volume.geometry.voxel_ml
+    found = dice(labels, phantom.labels)
+    assert {name: found[name] for name in DEMO_DICE if found[name] < DEMO_DICE[name]} == {}
     for label in AMOS:
-        # Wide for the small ones: the card gives the gall bladder and the adrenals a Dice of 0.7.
-        assert ml[label.value] == pytest.approx(phantom.true_ml[label.name], rel=0.7), label.name
+        assert 0.5 < ml[label.value] / phantom.true_ml[label.name] < 2, label.name
     for name in ("liver", "right kidney", "left kidney"):
         value = next(label.value for label in AMOS if label.name == name)
         assert ml[value] == pytest.approx(phantom.true_ml[name], rel=0.15), name

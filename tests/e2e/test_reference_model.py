@@ -102,12 +102,23 @@ def test_a_series_of_another_person_has_its_organs_on_their_sides(
     assert at_mm["stomach"][1] < at_mm["aorta"][1]  # in front
 
 
+DEMO_DICE = {
+    "spleen": 0.87, "right kidney": 0.88, "left kidney": 0.87, "gall bladder": 0.73,
+    "esophagus": 0.81, "liver": 0.87, "stomach": 0.85, "aorta": 0.84, "postcava": 0.83,
+    "pancreas": 0.83, "right adrenal gland": 0.72, "left adrenal gland": 0.74, "duodenum": 0.72,
+    "bladder": 0.87, "prostate/uterus": 0.88,
+}  # fmt: skip
+"""A tenth below what it reaches."""
+
+
 def test_the_demo_finds_all_fifteen_organs(reference: tuple[Model, Engine]) -> None:
     phantom = make_phantom(7, DEMO)
     labels = labels_of(phantom.volume, *reference)
+    found = dice(labels, phantom.labels)
+    assert {name: found[name] for name in DEMO_DICE if found[name] < DEMO_DICE[name]} == {}
     ml = np.bincount(labels.ravel(), minlength=16) * phantom.volume.geometry.voxel_ml
     for label in AMOS:
-        assert ml[label.value] > 0.2 * phantom.true_ml[label.name], label.name
+        assert 0.5 < ml[label.value] / phantom.true_ml[label.name] < 2, label.name
     for name in ("liver", "right kidney", "left kidney", "spleen"):
         assert ml[VALUES[name]] == pytest.approx(phantom.true_ml[name], rel=0.25), name
 

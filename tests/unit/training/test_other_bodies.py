@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from viscera.training import appearance, dome
 from viscera.training.deform import Warp, draw_warp, warp
@@ -51,7 +52,44 @@ def test_fat_gets_thicker_and_organs_stay(volume: LabelledVolume, fat: float) ->
     assert kept.mean() > 0.999
 
 
+def jacobians(volume: LabelledVolume, by: Warp) -> np.ndarray:
+    """The determinants of the map's derivative, where it comes from within `volume`.
+
+    What is warped are the coordinates themselves, which interpolation gives back as they are.
+    """
+    shape = volume.hu.shape
+    fields = np.indices(shape).astype(np.float32)
+    at = np.stack([warp(replace(volume, hu=one), outline_of(volume), by)[0] for one in fields])
+    # Beyond the last slices z stands still; elsewhere outside nothing is painted.
+    inside = (at[0] > 0) & (at[0] < shape[0] - 1.001) & (at[1] >= 0)
+    inside = sitk.GetArrayFromImage(
+        sitk.BinaryErode(sitk.GetImageFromArray(inside.astype(np.uint8)), [1, 1, 1])
+    )
+    steps = np.stack([np.stack(np.gradient(one), -1) for one in at], -2)
+    found = np.linalg.det(steps[inside > 0])
+    assert found.size > 20_000
+    return found
+
+
 def test_no_drawn_warp_folds_the_body_over(volume: LabelledVolume) -> None:
+    for seed in range(10):
+        by = draw_warp(volume, np.random.default_rng(seed), SPACING_MM, (0.68, 1.35))
+        assert jacobians(volume, by).min() > 0, seed
+
+
+@pytest.mark.parametrize("growth", [-0.45, 0.0, 0.45])
+@pytest.mark.parametrize("share", [(0.5, 0.5, 0.5), (0.5, -0.5, 0), (-0.5, 0, 0)])
+def test_a_bump_at_its_bounds_does_not_fold(
+    volume: LabelledVolume, growth: float, share: tuple[float, ...]
+) -> None:
+    """The largest that may be drawn; of several the determinants multiply."""
+    radius = 6.0
+    bump = [20, 30, 33, radius, growth, *(radius * one for one in share)]
+    by = replace(plain(volume.hu.shape), bumps=np.array([bump], np.float32))
+    assert jacobians(volume, by).min() > 0
+
+
+def test_a_drawn_warp_keeps_the_liver_s_size_within_reason(volume: LabelledVolume) -> None:
     for seed in range(5):
         by = draw_warp(volume, np.random.default_rng(seed), SPACING_MM, (0.68, 1.35))
         _, structures = warp(volume, outline_of(volume), by)
