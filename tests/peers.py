@@ -4,8 +4,10 @@ Each is started on loopback and a free port and stopped by its process id.
 """
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -32,11 +34,29 @@ def need(program: str) -> str:
     pytest.skip(f"{program} is not installed here")
 
 
+def _ports() -> Iterator[int]:
+    """Go round and round through this session's own ports, from any of them.
+
+    They lie below those that the kernel gives to connections, which could come between.
+    """
+    first, last = map(int, os.environ.get("TEST_PORTS", "20000-27999").split("-"))
+    start = random.SystemRandom().randint(first, last)
+    return itertools.cycle([*range(start, last + 1), *range(first, start)])
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    """Return a TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that was free a moment ago, and that no test of a minute ago was given.
+
+    Two sessions side by side race for none where each has a ``TEST_PORTS`` (first-last) of its own.
+    """
+    for port in itertools.islice(_PORTS, 10_000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("every port of TEST_PORTS is taken")
 
 
 def wait_for(condition, timeout_s: float, what: str, poll_s: float = 0.05):
@@ -166,6 +186,28 @@ class Service:
             for line in reversed(list(self.log))
             if line.get("event") == "role_started" and line["started"] == role
         )
+
+    def kill_child(self, pid: int) -> bool:
+        """SIGKILL a role's process; False where `pid` is dead, or somebody else's by now.
+
+        What holds the process while it is looked at is a descriptor: its number cannot pass on.
+        """
+        arguments = self.process.args
+        config = str(arguments[arguments.index("--config") + 1])
+        try:
+            held = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if config.encode() not in words:
+                return False
+            signal.pidfd_send_signal(held, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        finally:
+            os.close(held)
+        return True
 
     def stop(self, timeout_s: float = 40) -> int:
         if self.process.poll() is None:
