@@ -135,4 +135,8 @@ def test_threads_and_descriptors_are_given_back(running):
     for _ in range(10):
         Sender(running.listener.port).send(ct_dataset())
         Sender(running.listener.port, calling="NOBODY", contexts=CT).send(ct_dataset())
-    wait_for(lambda: held() <= before, 5, "threads and descriptors given back")
+
+    def given_back() -> bool:
+        return all(now <= then for now, then in zip(held(), before, strict=True))
+
+    wait_for(given_back, 5, "threads and descriptors given back")

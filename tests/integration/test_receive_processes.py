@@ -1,18 +1,18 @@
 """Several listener processes on one port: spread, limits, races, and the death of one."""
 
 import contextlib
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
@@ -149,6 +149,10 @@ def acknowledged(port: int, datasets: list[Dataset], failures: list[int]) -> Non
             failures.append(len(left))
 
 
+def sop_uid_of(path: Path) -> str:
+    return str(dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+
+
 def test_one_listener_killed_while_others_receive(running):
     port = running.ports["dicom_port"]
     sent = [series(100 + number, slices=40, size=256) for number in range(6)]
@@ -163,7 +167,7 @@ def test_one_listener_killed_while_others_receive(running):
             event for event in reversed(running.events("role_started"))
             if event["number"] == int(victim)
         )  # fmt: skip
-        os.kill(line["child_pid"], signal.SIGKILL)
+        assert running.kill_child(line["child_pid"])
         return victim
 
     victim, *_ = in_parallel(
@@ -171,11 +175,11 @@ def test_one_listener_killed_while_others_receive(running):
         *(lambda s=s, f=f: acknowledged(port, s, f) for s, f in zip(sent, failures, strict=True)),
     )
     assert 0 < sum(map(bool, failures)) < len(sent)  # some felt it, the others did not
-    on_disk = {path.name for path in (folder_of(running) / "spool").rglob("*.dcm")}
     uids = [ds.SOPInstanceUID for s in sent for ds in s]
     rows = "select sop_uid from instances where series_uid like '1.2.3.10_'"
     peers.wait_for(lambda: {u for (u,) in query(running, rows)} == set(uids), 20, "all rows")
-    assert len(on_disk) >= len(uids)
+    held = map(sop_uid_of, (folder_of(running) / "spool").rglob("*.dcm"))
+    assert Counter(uid for uid in held if uid in uids) == Counter(uids)
     peers.wait_for(
         lambda: by_process(running.metrics(), "viscera_role_up")[victim] == 1, 20, "its successor"
     )
@@ -191,7 +195,7 @@ def test_limits_hold_over_all_processes_and_a_dead_one_frees_its_seats(tmp_path)
         tried = [s.enter_context(Sender(port, contexts=CT).association()) for _ in range(8)]
         assert sum(assoc.is_established for assoc in tried) == 2
         for event in service.events("role_started"):
-            os.kill(event["child_pid"], signal.SIGKILL)
+            assert service.kill_child(event["child_pid"])
         service.wait_event("role_ready", 30, count=2 * PROCESSES)
         tried = [s.enter_context(Sender(port, contexts=CT).association()) for _ in range(8)]
         assert sum(assoc.is_established for assoc in tried) == 2

@@ -46,12 +46,31 @@ def test_patches_have_the_patch_s_size_and_repeat_by_seed(filled: Path) -> None:
     assert sum(int(word) for word in pool.kinds(filled, range(3)).split() if word.isdigit()) == 3
 
 
-def test_seldom_organs_get_patches_of_their_own(filled: Path) -> None:
-    recipe = replace(REFERENCE, pool=3, patch_size=(32, 32, 32), seldom=1.0)
-    patches = pool.Patches(filled, recipe, pool.training(recipe))
+LIVER, BLADDER = 6, 14
+
+
+def shares(folder: Path, seldom: float, draws: int = 200) -> tuple[float, float]:
+    """Return which share of patches shows one of the two organs, and which the bladder."""
+    recipe = replace(REFERENCE, pool=4, patch_size=(26, 26, 26), seldom=seldom)
+    patches = pool.Patches(folder, recipe, pool.training(recipe))
     rng = np.random.default_rng(4)
-    for _ in range(20):
-        assert np.isin(patches.draw(rng).labels, (6, 14)).any()  # the liver and the bladder
+    shown = [set(np.unique(patches.draw(rng).labels)) - {0} for _ in range(draws)]
+    return sum(map(bool, shown)) / draws, sum(BLADDER in one for one in shown) / draws
+
+
+def test_seldom_organs_get_patches_of_their_own(tmp_path: Path) -> None:
+    """The liver is in four volumes, the bladder in one: four of five such patches are for it."""
+    for number in range(4):
+        labels = np.zeros((80, 80, 80), np.uint8)
+        labels[70:74, 40:44, 40:44] = LIVER
+        labels[6:10, 40:44, 40:44] = BLADDER if number == 2 else 0
+        hu = np.full(labels.shape, 40, np.int16)
+        np.savez(pool._path(tmp_path, number), hu=hu, labels=labels, unlabelled=[])
+    all_their_own, none = shares(tmp_path, 1.0), shares(tmp_path, 0.0)
+    assert all_their_own[0] == 1
+    assert all_their_own[1] == pytest.approx(0.8, abs=0.08)
+    assert none[0] < 0.7
+    assert none[1] < 0.2
 
 
 def test_a_recipe_that_needs_people_says_so(tmp_path: Path) -> None:
