@@ -5,6 +5,7 @@ reports on the association that asked, silence, and reports that nobody asked fo
 """
 
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -163,6 +164,7 @@ class Provider:
 def provider(
     on_request: Callable[[Asked, evt.Event], None] = lambda asked, event: None,
     *,
+    on_store: Callable[[str], None] = lambda sop_uid: None,
     commits: bool = True,
     action_status: int = 0x0000,
 ) -> Iterator[Provider]:
@@ -170,6 +172,7 @@ def provider(
 
     def store(event: evt.Event) -> int:
         pacs.stored.append(str(event.request.AffectedSOPInstanceUID))
+        on_store(pacs.stored[-1])
         return 0x0000
 
     def act(event: evt.Event) -> tuple[int, None]:
@@ -503,35 +506,65 @@ def report_bytes(port: int, information: bytes) -> int:
 # --- kills
 
 
+@dataclass
+class Killer:
+    """Kills a deliverer while the PACS works for it: before it hears that anything was done."""
+
+    moments: list[tuple[str, int]]
+    """For each deliverer: what the PACS does, and the how-manieth time."""
+    struck: list[str] = field(default_factory=list)
+    """The object of each kill."""
+    victim: subprocess.Popen[bytes] | None = None
+    _seen: int = 0
+
+    def watch(self, does: str, sop_uid: str) -> bool:
+        """Kill if this is the moment; return whether it was."""
+        if self.victim is None or not self.moments or self.moments[0][0] != does:
+            return False
+        self._seen += 1
+        if self._seen < self.moments[0][1]:
+            return False
+        self.victim.kill()
+        self.victim.wait()
+        self.victim, self._seen = None, 0
+        self.moments.pop(0)
+        self.struck.append(sop_uid)
+        return True
+
+
 @pytest.mark.kill
 def test_killed_deliverers_lose_no_commitment(site: Site, listener: Receiver) -> None:
-    """A deliverer is killed again and again; the PACS reports each request once, a moment later."""
+    """Killed while it stores and while it asks; what the PACS was asked then, it may forget."""
+    moments = [("stores", 1), ("answers", 1), ("stores", 2), ("answers", 2), ("stores", 3)]
+    killer = Killer(moments[:])
     jobs = [site.job(number) for number in range(4)]
+    forgets = [False, True]
 
     def report(asked: Asked, event: evt.Event) -> None:
+        if killer.watch("answers", asked.sop_uid) and forgets.pop(0):
+            return
         later(lambda: answers.append(report_to(listener.listener.port, asked.report())))
 
     def all_ended() -> bool:
         return all(set(site.states(job)) == {DELIVERED} for job in jobs)
 
     answers: list[int] = []
-    with provider(report) as pacs:
+    with provider(report, on_store=lambda sop_uid: killer.watch("stores", sop_uid)) as pacs:
         url, results = f"sqlite:///{site.folder}/viscera.db", str(site.folder / "results")
         command = [sys.executable, small_deliverer.__file__, url, results, str(pacs.port)]
         command.append("required")
-        for pause_s in (0.05, 0.3, 0.7):
-            victim = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-            assert victim.stderr is not None
-            victim.stderr.readline()  # it has claimed something
-            clock.sleep(pause_s)
-            victim.kill()
-            victim.wait()
-            victim.stderr.close()
+        for _ in moments:
+            victim = killer.victim = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+            assert victim.wait(60) == -signal.SIGKILL
         last = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         peers.wait_for(all_ended, 60, "the end of all deliveries")
         last.kill()
         last.wait()
         clock.sleep(0.3)
     expected = {f.sop_uid for job in jobs for f in job.results if f.sop_uid}
-    assert set(pacs.stored) == expected == {one.sop_uid for one in pacs.asked}
+    stored, asked = Counter(pacs.stored), Counter(one.sop_uid for one in pacs.asked)
+    assert set(stored) == expected == set(asked)
+    for (does, _), sop_uid in zip(moments, killer.struck, strict=True):
+        assert does != "stores" or stored[sop_uid] > 1
+    assert asked[killer.struck[3]] > 1
     assert set(answers) == {0x0000}
