@@ -22,11 +22,18 @@ help: ## List the targets
 setup: .venv/.runtime ## Make .venv with what the service needs
 peers: ## Install Debian's dcmtk, Orthanc, prometheus and strace where apt-get may
 	@tests/install-peers.sh
-# Small tests side by side; those that start whole services have the machine to themselves.
+# Small tests side by side. Of those that start whole services, most wait in one lane (kills and
+# pauses) while another computes; what times anything closely, and what is new, has the machine to itself.
 SMALL := tests/unit tests/contract
+WAITING := $(addprefix tests/e2e/test_,kill_e2e.py closing_e2e.py)
+BUSY := $(filter-out $(WAITING),$(sort $(wildcard tests/e2e/test_*.py))) tests/oddities \
+  $(addprefix tests/integration/test_,channels.py channels_service.py enhanced.py model_commands.py \
+  orientations.py package_parts.py series_real.py totalsegmentator.py)
 test: .venv/.dev peers ## Run every test (no torch, no GPU)
 	$(PY) -m pytest -n 2 --dist loadscope $(SMALL)
-	$(PY) -m pytest $(SMALL:%=--ignore=%)
+	$(PY) tests/side_by_side.py \
+	  "TEST_PORTS=20000-23999 $(PY) -m pytest $(WAITING)" "TEST_PORTS=24000-27999 $(PY) -m pytest $(BUSY)"
+	$(PY) -m pytest $(addprefix --ignore=,$(SMALL) $(WAITING) $(BUSY))
 check: .venv/.dev ## ruff, mypy --strict, import rows, buf
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
@@ -80,7 +87,7 @@ PARITY_TORCH ?= torch==2.13.0+cpu
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps --require-hashes -r deploy/locks/requirements-parity.lock
 	.venv-parity/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
 	touch $@
-test-parity: .venv-parity/.done ## Compare imported models with nnU-Net itself (trains small networks; minutes)
-	OMP_WAIT_POLICY=PASSIVE .venv-parity/bin/python -m pytest -n 2 --dist loadgroup -W ignore -o pythonpath="tests tests/parity" --timeout 1800 tests/parity tests/importing
+test-parity: .venv-parity/.done ## What needs torch: training, and imported models beside nnU-Net itself (minutes)
+	OMP_WAIT_POLICY=PASSIVE .venv-parity/bin/python -m pytest -n 2 --dist loadgroup -W ignore -o pythonpath="tests tests/parity" --timeout 1800 tests/parity tests/importing tests/unit/training/test_fitting.py
 run: setup ## Run the service with ./viscera.toml
 	.venv/bin/viscera serve
