@@ -1,4 +1,7 @@
-"""When a series closes: associations with pauses, one per instance, a late slice."""
+"""When a series closes: associations with pauses, one per instance, a late slice.
+
+All at twice a PACS's pace: pauses and quiet periods are half of what they are by default.
+"""
 
 import json
 import subprocess
@@ -14,28 +17,54 @@ import band
 import judges
 import peers
 import synthetic
+from viscera.config import SeriesSettings, load_settings
+from viscera.roles.parts import open_store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 
-@pytest.fixture
-def running(tmp_path):
-    band.write_band_package(tmp_path / "models")
+PACE = 0.5
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("closing")
+    band.write_band_package(folder / "models")
     config = peers.write_config(
-        tmp_path,
-        model_repo=tmp_path / "models",
+        folder,
+        model_repo=folder / "models",
         model="band",
-        destinations=[peers.folder_destination("out", tmp_path / "out")],
-        quiet_s=30.0,  # the default
+        destinations=[peers.folder_destination("out", folder / "out")],
+        quiet_s=30.0 * PACE,
         extra="[decode]\nprocesses = 1\n",
     )
-    with peers.service(config, folder=tmp_path) as service:
-        service.out, service.config = tmp_path / "out", config
+    shortest = f"[series]\nquiet_min_s = {7.5 * PACE}\n"
+    config.write_text(config.read_text().replace("[series]\n", shortest))
+    with peers.service(config, folder=folder) as service:
+        service.out, service.config = folder / "out", config
+        service.store = open_store(load_settings(config))
         yield service
+        service.store.close()
 
 
-def results(service) -> list[Path]:
-    return sorted(path.parent for path in service.out.rglob("volumes.json"))
+def test_the_pace_is_that_of_the_defaults(running):
+    given, default = load_settings(running.config).series, SeriesSettings()
+    assert (given.quiet_s, given.quiet_min_s) == (
+        default.quiet_s * PACE,
+        default.quiet_min_s * PACE,
+    )
+
+
+def results(service, s: synthetic.Slices) -> list[Path]:
+    return sorted(path.parent for path in (service.out / s.series_uid).rglob("volumes.json"))
+
+
+def assert_one_result(service, s: synthetic.Slices) -> None:
+    """Of all slices, in one closing: nothing was cut off, and nothing is to come."""
+    (result,) = peers.wait_for(lambda: results(service, s), 120, "a result")
+    assert slices_read(result) == len(s.stored)
+    assert [submission.version for submission, *_ in service.store.why(s.series_uid)] == [1]
+    assert len(results(service, s)) == 1
 
 
 def slices_read(result: Path) -> int:
@@ -56,42 +85,38 @@ def write(tmp_path: Path, count: int) -> tuple[synthetic.Slices, list[Path]]:
 
 
 def test_six_associations_with_pauses_give_one_result(running, tmp_path):
-    _, paths = write(tmp_path, 300)
+    s, paths = write(tmp_path, 300)
     for start in range(0, 300, 50):
         if start:
-            time.sleep(5)
+            time.sleep(5 * PACE)
         assert (
             peers.storescu(running.ports["dicom_port"], *paths[start : start + 50]).returncode == 0
         )
-    peers.wait_for(lambda: results(running), 120, "a result")
-    time.sleep(3)
-    assert len(results(running)) == 1
-    assert slices_read(results(running)[0]) == 300
+    assert_one_result(running, s)
 
 
 def test_one_association_per_instance_gives_one_result(running, tmp_path):
-    _, paths = write(tmp_path, 24)
+    s, paths = write(tmp_path, 24)
     for path in paths:
         assert peers.storescu(running.ports["dicom_port"], path).returncode == 0
-        time.sleep(0.3)
-    peers.wait_for(lambda: results(running), 120, "a result")
-    time.sleep(3)
-    assert len(results(running)) == 1
-    assert slices_read(results(running)[0]) == 24
+        time.sleep(0.3 * PACE)
+    assert_one_result(running, s)
 
 
 def test_a_late_slice_gives_version_2_that_names_version_1(running, tmp_path):
     s, paths = write(tmp_path, 21)
     assert peers.storescu(running.ports["dicom_port"], *paths[:20]).returncode == 0
-    peers.wait_for(lambda: results(running), 120, "the first result")
+    peers.wait_for(lambda: results(running, s), 120, "the first result")
     first = peers.wait_for(
-        lambda: (r := results(running)) and len(list(r[0].glob("*.dcm"))) == 2 and r[0], 30, "files"
+        lambda: (r := results(running, s)) and len(list(r[0].glob("*.dcm"))) == 2 and r[0],
+        30,
+        "files",
     )
     first_sr = seg_and_sr(first)[1]
     assert peers.storescu(running.ports["dicom_port"], paths[20]).returncode == 0
 
     def second():
-        found = [r for r in results(running) if slices_read(r) == 21]
+        found = [r for r in results(running, s) if slices_read(r) == 21]
         return found and found[0]
 
     _, later_sr = seg_and_sr(peers.wait_for(second, 120, "the second result"))

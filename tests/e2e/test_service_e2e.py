@@ -1,10 +1,9 @@
 """A PACS, a gRPC client and an operator at one running service, with Orthanc as destination."""
 
-import os
 import re
-import signal
 import sqlite3
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import grpc
@@ -18,20 +17,24 @@ import peers
 import synthetic
 from viscera.api import client
 from viscera.api.v1 import viscera_pb2 as pb
+from viscera.config import load_settings
+from viscera.domain.jobs import DeliveryState
 from viscera.metrics import STAGES
+from viscera.roles.parts import open_store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def site(tmp_path):
-    band.write_band_package(tmp_path / "models", patch=(16, 64, 64), step=1.0)
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    band.write_band_package(folder / "models", patch=(16, 64, 64), step=1.0)
     ours = peers.free_port()
-    with peers.orthanc(tmp_path / "orthanc", **peers.reports_to(ours)) as orthanc:
+    with peers.orthanc(folder / "orthanc", **peers.reports_to(ours)) as orthanc:
         destination = peers.dicom_destination("orthanc", orthanc.dicom_port, commitment="required")
         config = peers.write_config(
-            tmp_path,
-            model_repo=tmp_path / "models",
+            folder,
+            model_repo=folder / "models",
             model="band",
             destinations=[destination],
             quiet_s=2.0,
@@ -42,17 +45,40 @@ def site(tmp_path):
         named = 'name = "pacs"\n'
         text = config.read_text().replace(named, f'{named}grpc_principals = ["local"]\n')
         config.write_text(text)
-        with peers.service(config, folder=tmp_path) as service:
-            service.orthanc = orthanc
+        with peers.service(config, folder=folder) as service:
+            service.orthanc, service.folder = orthanc, folder
+            service.store = open_store(load_settings(config))
             yield service
+            service.store.close()
 
 
-def arrived(orthanc: peers.Orthanc, modality: str, scratch: Path) -> Path:
-    """Return Orthanc's one instance of a modality as a file."""
-    found = peers.wait_for(lambda: orthanc.instances_of(modality), 120, f"{modality} in Orthanc")
+@pytest.fixture
+def site(running):
+    """The service with nothing left to do of the test before, and what it had done until now."""
+    peers.wait_for(lambda: all_delivered(running.store), 120, "the end of what was before")
+    running.held_before = {m: set(running.orthanc.instances_of(m)) for m in ("SEG", "SR")}
+    running.counts_before = counts(running.metrics())
+    return running
+
+
+def all_delivered(store) -> bool:
+    jobs = store.list_jobs(limit=1000)
+    return all(job.state.is_final for job in jobs) and all(
+        delivery.state is DeliveryState.DELIVERED
+        for job in jobs
+        for delivery in store.deliveries(job.id)
+    )
+
+
+def arrived(service, modality: str, scratch: Path) -> Path:
+    """Return Orthanc's one new instance of a modality as a file."""
+    before = service.held_before[modality]
+    found = peers.wait_for(
+        lambda: set(service.orthanc.instances_of(modality)) - before, 120, f"{modality} in Orthanc"
+    )
     assert len(found) == 1
     path = scratch / f"{modality}.dcm"
-    path.write_bytes(orthanc.file(found[0]))
+    path.write_bytes(service.orthanc.file(found.pop()))
     return path
 
 
@@ -76,7 +102,7 @@ def test_storescu_pushes_and_orthanc_holds_seg_and_sr_and_grpc_agrees(site, shar
     paths = sorted((shared_data / "series" / "ge_abdomen_35x5mm").iterdir())
     sent = peers.storescu(site.ports["dicom_port"], *paths)
     assert sent.returncode == 0, sent.stderr
-    seg, sr = (arrived(site.orthanc, modality, tmp_path) for modality in ("SEG", "SR"))
+    seg, sr = (arrived(site, modality, tmp_path) for modality in ("SEG", "SR"))
     assert judges.dciodvfy_errors(seg) == []
     assert judges.dciodvfy_errors(sr) == []
     dump = subprocess.run(["/usr/bin/dsrdump", str(sr)], capture_output=True, text=True, check=True)
@@ -102,13 +128,16 @@ def called_by_uid(service, path: Path):
         return list(client.segment_by_uid(channel, "pacs", *uids))
 
 
-def counts(page: str) -> dict[str, int]:
-    """Return how often each stage was observed, over engines."""
-    found: dict[str, int] = {}
+def counts(page: str) -> Counter[str]:
+    """Return stages, whole series and commitments as they were counted, over engines."""
+    found: Counter[str] = Counter()
     for line in page.splitlines():
         if line.startswith("viscera_stage_seconds_count"):
-            stage = re.search(r'stage="(\w+)"', line).group(1)
-            found[stage] = found.get(stage, 0) + int(float(line.split()[-1]))
+            found[re.search(r'stage="(\w+)"', line).group(1)] += int(float(line.split()[-1]))
+        elif line.startswith("viscera_series_seconds_count{"):
+            found["series"] += int(float(line.split()[-1]))
+        elif re.match(r'viscera_commitments_total\{[^}]*outcome="committed"', line):
+            found["committed"] += int(float(line.split()[-1]))
     return found
 
 
@@ -117,19 +146,18 @@ def test_one_page_counts_each_stage_once_and_outlives_the_worker(site, tmp_path)
     s = synthetic.Slices(stored=stored)
     paths = synthetic.write_series(s, tmp_path / "in")
     assert peers.storescu(site.ports["dicom_port"], *paths).returncode == 0
-    page = peers.wait_for(
-        lambda: (p := site.metrics()) and counts(p).get("deliver") and p, 120, "the delivery", 0.3
-    )
-    assert counts(page) == dict.fromkeys(STAGES, 1)
-    assert "viscera_series_seconds_count{" in page
-    lines = [line for line in page.splitlines() if line.startswith("viscera_series_seconds_count")]
-    assert [line.split()[-1] for line in lines] == ["1.0"]
-    assert re.search(r'commitments_total\{[^}]*outcome="committed"[^}]*} 2', page)
+
+    def risen() -> Counter[str]:
+        return counts(site.metrics()) - site.counts_before
+
+    peers.wait_for(lambda: risen()["deliver"], 120, "the delivery", 0.3)
+    assert risen() == {**dict.fromkeys(STAGES, 1), "series": 1, "committed": 2}
+    page = site.metrics()
     for secret in (s.series_uid, s.patient_id, "PACS", "ORTHANC"):
         assert secret not in page
     assert promtool(page) == ""
 
-    os.kill(site.child_pid("work"), signal.SIGKILL)
+    assert site.kill_child(site.child_pid("work"))
     peers.wait_for(lambda: 'viscera_role_up{role="work"} 0' in site.metrics(), 20, "role_up 0")
     assert promtool(site.metrics()) == ""
     peers.wait_for(lambda: 'viscera_role_up{role="work"} 1' in site.metrics(), 90, "a new worker")
@@ -147,15 +175,18 @@ def promtool(page: str) -> str:
 def test_receiving_goes_on_while_the_database_is_locked(site, tmp_path):
     s = synthetic.Slices(stored=(synthetic.body(seed=4) + 1024).astype(np.uint16))
     paths = synthetic.write_series(s, tmp_path / "in")
-    holder = sqlite3.connect(tmp_path / "viscera.db", isolation_level=None)
+    spool = site.folder / "spool"
+    held = len(list(spool.rglob("*.dcm")))
+    missed = len(site.events("index_waits_for_store"))
+    holder = sqlite3.connect(site.folder / "viscera.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
         sent = peers.storescu(site.ports["dicom_port"], *paths)
         assert sent.returncode == 0, sent.stderr
-        assert len(list((tmp_path / "spool").rglob("*.dcm"))) == len(paths)
-        peers.wait_for(lambda: site.events("index_waits_for_store"), 60, "the store is missed")
-        assert site.orthanc.instances_of("SEG") == []
+        assert len(list(spool.rglob("*.dcm"))) == held + len(paths)
+        site.wait_event("index_waits_for_store", 60, missed + 1)
+        assert set(site.orthanc.instances_of("SEG")) == site.held_before["SEG"]
     finally:
         holder.execute("ROLLBACK")
         holder.close()
-    arrived(site.orthanc, "SEG", tmp_path)
+    arrived(site, "SEG", tmp_path)
