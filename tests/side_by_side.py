@@ -38,6 +38,7 @@ class Lane:
 
     def __init__(self, command: str, log: Path) -> None:
         self._command, self._log = command, log
+        print(f"=== started: {command}", flush=True)
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 ["/bin/bash", "-c", command],
@@ -56,7 +57,7 @@ class Lane:
         """Wait for the end, then print."""
         status = self.process.wait()
         with showing:
-            print(f"=== {self._command}", flush=True)
+            print(f"=== output of: {self._command}", flush=True)
             sys.stdout.buffer.write(self._log.read_bytes())
             print(f"=== ended with {status}", flush=True)
 

@@ -30,7 +30,7 @@ def running(tmp_path_factory):
         model_repo=folder / "models",
         model="band",
         destinations=[peers.folder_destination("out", folder / "out")],
-        quiet_s=2.0,
+        quiet_s=1.0,
         extra="[decode]\nprocesses = 1\n",
     )
     with peers.service(config, folder=folder) as service:
