@@ -361,6 +361,7 @@ def test_killed_at_random_times(site):
     finally:
         pushing.end()
     done = assert_nothing_lost(site, pacs, site.orthanc)
+    assert len(pacs.series) > 5
     # Else the kills met nothing, and the test shows nothing.
     assert sum(job.attempts - 1 for job, _ in done) >= 5
     assert any(delivery.attempts > 1 for _, deliveries in done for delivery in deliveries)
