@@ -136,8 +136,9 @@ def assert_right(result: Path, paths: list[Path], scratch: Path) -> None:
 
 
 def sort_points(points: np.ndarray) -> np.ndarray:
-    rounded = np.round(points, 1)
-    return points[np.lexsort(rounded.T)]
+    """Sort by place, z first, to 0.1 mm: one number for each is much quicker than three."""
+    x, y, z = np.rint(points * 10).astype(np.int64).T + (1 << 20)
+    return points[np.argsort((z << 42) | (y << 21) | x)]
 
 
 def voxel_volume_ml(paths: list[Path]) -> float:
