@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 def main(commands: list[str]) -> int:
     with TemporaryDirectory() as folder:
-        lanes = [Lane(command, Path(folder) / str(n)) for n, command in enumerate(commands)]
+        lanes: list[Lane] = []
 
         def pass_on(number: int, _frame: object) -> None:
             for lane in lanes:
@@ -24,6 +24,8 @@ def main(commands: list[str]) -> int:
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, pass_on)
+        for number, command in enumerate(commands):
+            lanes.append(Lane(command, Path(folder) / str(number)))
         showing = threading.Lock()
         threads = [threading.Thread(target=lane.show, args=(showing,)) for lane in lanes]
         for thread in threads:

@@ -3,10 +3,11 @@
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+
+import peers
 
 SCRIPT = str(Path(__file__).parents[1] / "side_by_side.py")
 
@@ -18,7 +19,7 @@ def lanes(*commands: str) -> subprocess.CompletedProcess:
 
 
 def test_all_pass_and_each_output_is_in_one_piece() -> None:
-    done = lanes("echo one; sleep 0.4; echo two", "sleep 0.2; echo three >&2")
+    done = lanes("echo one; sleep 1; echo two", "sleep 0.2; echo three >&2")
     assert done.returncode == 0
     lines = [line for line in done.stdout.splitlines() if not line.startswith("===")]
     assert lines == ["three", "one", "two"]
@@ -35,14 +36,16 @@ def test_either_lane_s_failure_fails_and_does_not_end_the_other(failing: int) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_reaches_what_the_lanes_started(number: signal.Signals) -> None:
+def test_a_signal_reaches_what_the_lanes_started(number: signal.Signals, tmp_path: Path) -> None:
     # Ctrl-C, unlike SIGTERM, lets pytest tear its fixtures down.
-    program = "try: print('up', flush=True); import time; time.sleep(60)\nfinally: print('down')"
-    command = f'{sys.executable} -c "{program}"; exit 7'
+    program = (
+        "import sys, time\ntry: open(sys.argv[1], 'w'); time.sleep(60)\nfinally: print('down')"
+    )
+    command = f'{sys.executable} -c "{program}" {tmp_path}/up; exit 7'
     with subprocess.Popen(
         [sys.executable, SCRIPT, command, "sleep 60"], stdout=subprocess.PIPE, text=True
     ) as running:
-        time.sleep(0.7)
+        peers.wait_for((tmp_path / "up").exists, 20, "the start of a lane")
         running.send_signal(number)
         output, _ = running.communicate(timeout=20)
     assert running.returncode == 1
