@@ -12,6 +12,7 @@ from viscera.api.failures import named, to_status
 CLASSES = [c for _, c in inspect.getmembers(errors, inspect.isclass)]
 CODES = {
     "CollidingSlices": "FAILED_PRECONDITION",
+    "ClientSilent": "ABORTED",
     "ConflictingInstance": "ALREADY_EXISTS",
     "DatasetMismatch": "INVALID_ARGUMENT",
     "DeviceLost": "UNAVAILABLE",
