@@ -285,6 +285,7 @@ def _segment_volume(
             model=used,
             engine=segmented.engine,
             predecessor=None,
+            site=settings.jobs.zone,
         )
         results = encode.write_results(
             labels=segmented.labels,

@@ -97,6 +97,7 @@ class Pipeline:
             model=model,
             engine=segmented.engine,
             predecessor=predecessor,
+            site=self._settings.jobs.zone,
         )
         results = self._encode(segmented, loaded, stack, context, folder)
         return Outcome(

@@ -81,6 +81,12 @@ def write(path: str, text: str) -> str:
         ('[[dicom.peers]]\nname = "A B"\nae_title = "X"\n', r"dicom\.peers\.0\.name: "),
         ("[dicom\n", r"line 1"),
         ("dicom = 3\n", r"dicom: "),
+        ('[jobs]\ntimezone = "Berlin"\n', r"jobs\.timezone: .*'Berlin' is no time zone"),
+        (
+            '[deliver]\ndestinations = [{name = "out", kind = "folder", folder = "a"},'
+            ' {name = "out", kind = "folder", folder = "b"}]\n',
+            r"deliver: .*two destinations are called out",
+        ),
     ],
 )
 def test_a_wrong_settings_file_is_one_line_that_names_the_key(fails, text: str, told: str) -> None:

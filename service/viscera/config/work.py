@@ -1,9 +1,11 @@
 """Spool, decoding, models, engines and jobs."""
 
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from viscera.config.section import Section
 from viscera.domain.models import Profile
@@ -93,3 +95,26 @@ class JobSettings(Section):
     )
     keep_days: float = Field(30.0, ge=0, description="Days that finished jobs and results stay.")
     results: Path = Field(Path("var/results"), description="Folder of results: JOB/FENCE/.")
+    timezone: str = Field(
+        "UTC",
+        description="Zone of dates and times in results, e.g. `Europe/Berlin`, where the images do "
+        "not say theirs (TimezoneOffsetFromUTC): the scanners' own clock.",
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            _zone(name)
+        except (KeyError, OSError, ValueError) as error:
+            raise ValueError(f"{name!r} is no time zone that this machine knows") from error
+        return name
+
+    @property
+    def zone(self) -> tzinfo:
+        """What `timezone` names."""
+        return _zone(self.timezone)
+
+
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)  # lean systems have no zones at all

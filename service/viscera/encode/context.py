@@ -1,7 +1,7 @@
 """What results need to know of the job that made them."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,8 @@ class ResultContext:
     model: Model
     engine: str
     predecessor: Predecessor | None = None
+    site: tzinfo = UTC
+    """For sources that do not say their own."""
 
     @property
     def warning(self) -> str:

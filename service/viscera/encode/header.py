@@ -49,7 +49,7 @@ def seg_header(
     ds.SegmentSequence = [segment_item(segment, context, identity) for segment in segments]
     _add_dimensions(ds, identity.dimension_organization_uid)
     ds.SharedFunctionalGroupsSequence = [_shared_groups(sources)]
-    finish(ds, local_moment(context.created_at, sources.header), sources.header)
+    finish(ds, local_moment(context.created_at, sources.header, context.site), sources.header)
     return ds
 
 
@@ -67,7 +67,7 @@ def _file_meta(identity: Identity) -> FileMetaDataset:
 def _add_series_and_equipment(
     ds: Dataset, sources: Sources, context: ResultContext, identity: Identity
 ) -> None:
-    moment = local_moment(context.created_at, sources.header)
+    moment = local_moment(context.created_at, sources.header, context.site)
     ds.SOPClassUID, ds.SOPInstanceUID = SegmentationStorage, identity.seg_uid
     ds.Modality, ds.SeriesInstanceUID = "SEG", identity.seg_series_uid
     ds.SeriesNumber, ds.InstanceNumber = sources.series_number(1), 1

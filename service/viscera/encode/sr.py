@@ -61,7 +61,7 @@ def encode_sr(
     context, identity
         As for the SEG. A predecessor is named in PredecessorDocumentsSequence.
     """
-    moment = local_moment(context.created_at, sources.header)
+    moment = local_moment(context.created_at, sources.header, context.site)
     day, time = day_and_time(moment)
     report = _report(seg, measurements, sources, context, identity)
     _add_words(report, result_lines(verdict, context))

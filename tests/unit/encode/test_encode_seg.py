@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import highdicom
 import numpy as np
@@ -234,6 +235,17 @@ def test_times_are_in_the_source_s_zone(tmp_path):
     seg = pydicom.dcmread(encoded(stack, blobs(SHAPE, range(1, 3)), tmp_path)[ResultKind.SEG])
     assert (seg.ContentDate, seg.ContentTime) == ("20260303", "233607")
     assert seg.TimezoneOffsetFromUTC == "-0530"
+
+
+@pytest.mark.parametrize("kind", [ResultKind.SEG, ResultKind.SR])
+def test_times_are_the_site_s_where_the_source_does_not_say_its_own(tmp_path, kind):
+    """Then they stand without an offset, as the source's do: one would turn those, too."""
+    stack = stack_of(write_single_frames(tmp_path))
+    site = ZoneInfo("America/New_York")  # five hours behind, in March's first week
+    files = encoded(stack, blobs(SHAPE, range(1, 3)), tmp_path, site=site)
+    result = pydicom.dcmread(files[kind])
+    assert (result.ContentDate, result.ContentTime) == ("20260304", "000607")
+    assert "TimezoneOffsetFromUTC" not in result
 
 
 def test_source_that_is_gone_is_named(tmp_path):
