@@ -40,7 +40,7 @@ def importing(tmp_path: Path) -> None:
 
 def building_a_plan(tmp_path: Path) -> None:
     paths = {name: str(tmp_path / name) for name in ("onnx", "plan", "timing")}
-    request = BuildRequest(library="tensorrt", tile_batch=1, half=False, **paths)
+    request = BuildRequest(library="tensorrt", tile_batch=1, half=False, chip="SM90", **paths)
     build = PlanBuild(request, lambda _: None)
     with pytest.raises(ModelRefused):
         build.require_success()
