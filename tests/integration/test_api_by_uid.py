@@ -321,7 +321,9 @@ class Counting(SlowArchive):
     there: int
     sent: Callable[[], object]
 
-    def count(self, peer: str, study_uid: str, series_uid: str) -> int | None:
+    def count(
+        self, peer: str, study_uid: str, series_uid: str, is_wanted: Callable[[], bool]
+    ) -> int | None:
         return self.there
 
     def fetch(
