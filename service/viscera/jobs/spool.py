@@ -11,7 +11,6 @@ Paths are built from our own names and from hashes, never from peer text.
 import hashlib
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,20 +22,28 @@ from viscera.domain.sources import Arrival, Channels, Origin
 from viscera.errors import ConflictingInstance, InvalidRequest, RejectedInstance, SpoolFull
 from viscera.files import durable
 from viscera.files.part10 import Header, read_header
+from viscera.jobs.spool_files import (
+    NAME,
+    arrival_of,
+    came_ns,
+    checked,
+    digest_after,
+    first_bytes,
+    hashed,
+    renewed,
+    to_ns,
+)
 
 _log = log.get(__name__)
 
 Buffer = bytes | bytearray | memoryview
 """What holds the bytes of an instance, or a piece of them."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _META = "upload.json"
 _CLOSED = "closed"
 _CHUNK = 1 << 20
 _KNOWN_FOLDERS = 4096
 _TRIES = 3
-_OLD_NS = 3600 * 10**9
-"""A repeat that comes so much later is a reason to keep the instance longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +126,15 @@ class Spool:
         """
         pieces = [part10] if isinstance(part10, Buffer) else part10
         buffers = [memoryview(piece).cast("B") for piece in pieces]
-        header = read_header(lambda size: _first(buffers, size))
+        header = read_header(lambda size: first_bytes(buffers, size))
         target = self._root / self._place(origin, principal, upload, header)
-        arrival = _arrival(
+        arrival = arrival_of(
             header,
             origin=origin,
             principal=principal,
             upload=upload,
             path=target.relative_to(self._root),
-            sha256=_digest_after(buffers, header.data_offset),
+            sha256=digest_after(buffers, header.data_offset),
             size_bytes=sum(len(b) for b in buffers),
             arrived_at=self._clock(),
         )
@@ -164,7 +171,7 @@ class Spool:
     def old_uploads(self, before: datetime) -> Iterator[str]:
         """Give the uploads to whose folder nothing was added since `before`."""
         for folder in sorted(self._root.glob(f"{Origin.GRPC}/*")):
-            if _NAME.fullmatch(folder.name) and 0 < _came_ns(folder) < _to_ns(before):
+            if NAME.fullmatch(folder.name) and 0 < came_ns(folder) < to_ns(before):
                 yield folder.name
 
     def remove_upload(self, upload: str) -> None:
@@ -226,7 +233,7 @@ class Spool:
 
     def held(self, principal: str, series_uid: str) -> tuple[Path, ...]:
         """Return what is here of a series of one DICOM peer, relative to the root."""
-        return self._instances(self._root / Origin.DICOM / _checked(principal) / _hash(series_uid))
+        return self._instances(self._root / Origin.DICOM / checked(principal) / hashed(series_uid))
 
     def adopt(self, paths: Iterable[Path], upload: str) -> Iterator[Arrival]:
         """Put instances of a DICOM peer into an upload as well: links, not copies.
@@ -275,8 +282,8 @@ class Spool:
             Whether they were removed.
         """
         files = [self.path(relative) for relative in paths]
-        since_ns = _to_ns(before) if before else 0
-        if before and any(_came_ns(file) >= since_ns for file in files):
+        since_ns = to_ns(before) if before else 0
+        if before and any(came_ns(file) >= since_ns for file in files):
             return False
         folders = set()
         for path in files:
@@ -288,7 +295,7 @@ class Spool:
 
     def _put_new(self, target: Path, arrival: Arrival, buffers: Sequence[memoryview]) -> bool:
         self._require_room(arrival.size_bytes)
-        mtime_ns = _to_ns(arrival.arrived_at)
+        mtime_ns = to_ns(arrival.arrived_at)
         for _ in range(_TRIES - 1):
             self._make_durable(target.parent)
             with suppress(FileNotFoundError):
@@ -299,7 +306,7 @@ class Spool:
 
     def _put_marker(self, target: Path, content: bytes) -> None:
         self._make_durable(target.parent)
-        durable.put_new(target, _to_ns(self._clock()), [memoryview(content)])
+        durable.put_new(target, to_ns(self._clock()), [memoryview(content)])
 
     def _make_durable(self, folder: Path) -> None:
         if folder in self._durable_folders:
@@ -332,22 +339,22 @@ class Spool:
                     f"SOP instance {arrival.sop_uid} is here with other bytes; one UID means one "
                     "object (DICOM PS3.3 C.12.1)"
                 )
-            if not _renewed(target, file.fileno(), _to_ns(arrival.arrived_at)):
+            if not renewed(target, file.fileno(), to_ns(arrival.arrived_at)):
                 return False
         # The first writer may not have come to this yet, and we are about to say "stored".
         durable.sync_folder(target.parent)
         return True
 
     def _place(self, origin: Origin, principal: str, upload: str, header: Header) -> PurePosixPath:
-        file = f"{_hash(header.sop_uid)}.dcm"
+        file = f"{hashed(header.sop_uid)}.dcm"
         if origin is Origin.GRPC:
             if not (self._upload_folder(upload) / _META).exists():
                 raise InvalidRequest(f"upload {upload} was not opened")
             return PurePosixPath(Origin.GRPC, upload, file)
-        return PurePosixPath(Origin.DICOM, _checked(principal), _hash(header.series_uid), file)
+        return PurePosixPath(Origin.DICOM, checked(principal), hashed(header.series_uid), file)
 
     def _upload_folder(self, upload: str) -> Path:
-        return self._root / Origin.GRPC / _checked(upload)
+        return self._root / Origin.GRPC / checked(upload)
 
     def _read_upload(self, upload: str) -> Upload | None:
         folder = self._root / Origin.GRPC / upload
@@ -386,7 +393,7 @@ class Spool:
             file.seek(header.data_offset)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             status = os.fstat(file.fileno())
-        return _arrival(
+        return arrival_of(
             header,
             origin=origin,
             principal=principal,
@@ -406,83 +413,3 @@ class Spool:
         # Not empty: another instance is being written; the last removal takes the folder.
         with suppress(OSError):
             folder.rmdir()
-
-
-def _arrival(
-    header: Header,
-    *,
-    origin: Origin,
-    principal: str,
-    upload: str,
-    path: Path,
-    sha256: str,
-    size_bytes: int,
-    arrived_at: datetime,
-) -> Arrival:
-    return Arrival(
-        origin=origin,
-        principal=principal,
-        upload=upload,
-        study_uid=header.study_uid,
-        series_uid=header.series_uid,
-        sop_uid=header.sop_uid,
-        sop_class_uid=header.sop_class_uid,
-        path=path,
-        sha256=sha256,
-        size_bytes=size_bytes,
-        arrived_at=arrived_at,
-        position_lps=header.position_lps,
-        expected_count=header.expected_count,
-    )
-
-
-def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise InvalidRequest("a principal or upload must be letters, digits, _ and -")
-    return name
-
-
-def _hash(uid: str) -> str:
-    return hashlib.sha256(uid.encode("ascii")).hexdigest()[:32]
-
-
-def _first(buffers: Sequence[memoryview], size: int) -> bytes:
-    """Return the first `size` bytes of `buffers` in one piece, or all there are."""
-    pieces = []
-    for buffer in buffers:
-        if size <= 0:
-            break
-        pieces.append(buffer[:size])
-        size -= len(buffer)
-    return b"".join(pieces)
-
-
-def _digest_after(buffers: Sequence[memoryview], offset: int) -> str:
-    digest = hashlib.sha256()
-    for buffer in buffers:
-        digest.update(buffer[min(offset, len(buffer)) :])
-        offset = max(0, offset - len(buffer))
-    return digest.hexdigest()
-
-
-def _came_ns(file: Path) -> int:
-    """Return when it came, or came again; 0 where it is gone."""
-    try:
-        return file.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def _renewed(target: Path, fd: int, now_ns: int) -> bool:
-    """Keep an old file, open as `fd`, from retention; False where that took its name already."""
-    status = os.fstat(fd)
-    if now_ns - status.st_mtime_ns > _OLD_NS:
-        os.utime(fd, ns=(status.st_atime_ns, now_ns))
-    try:
-        return os.path.samestat(target.stat(), status)
-    except FileNotFoundError:
-        return False
-
-
-def _to_ns(moment: datetime) -> int:
-    return round(moment.timestamp() * 1e6) * 1000
