@@ -1,7 +1,7 @@
 """The same work of one voxel as in `kernels`, launched on an NVIDIA GPU: a thread each.
 
 Nothing is compiled on import. The first call of a launcher compiles it for the GPU at hand, which
-takes seconds: `warm_up` does that before a worker is ready. Arrays are on the device and
+takes seconds: `golden.check_window` does that before an engine serves. Arrays are on the device and
 contiguous; every launch goes to the stream that is named, and none waits.
 """
 

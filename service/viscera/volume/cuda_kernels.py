@@ -1,6 +1,7 @@
 """The voxel functions of `kernels` on an NVIDIA GPU: int16 goes up, the input stays there.
 
-Nothing is compiled on import; the first call compiles for the GPU at hand.
+Nothing is compiled on import; the first call compiles for the GPU at hand, which
+`device.compile_kernels` makes before a job comes.
 """
 
 from typing import Any

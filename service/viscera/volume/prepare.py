@@ -72,17 +72,7 @@ def prepare(volumes: Volume | Sequence[Volume], model: Model, stream: Any = None
         model.logits_order, model.logits_separate, model.spacing_mm or spacing_mm, spacing_mm
     )
     try:
-        mask = nonzero_mask(sources) if any(one.masked for one in normalisation) else None
-        if stream is not None:
-            from viscera.volume.device import image_on_device  # numba-cuda is an extra
-
-            image = image_on_device(
-                sources, shape, orders, normalisation, model.order, mask, stream
-            )
-        else:
-            image = np.empty((len(sources), *shape), np.float32)
-            for source, out, one in zip(sources, image, normalisation, strict=True):
-                _fill(out, source, one, mask, orders, model.order)
+        image = _image(sources, shape, orders, normalisation, model.order, stream)
     except MemoryError as error:
         raise HostMemoryFull(f"no room for an input of {shape} voxels") from error
     return ModelInput(image=image, box=box, restore_orders=back)
@@ -157,6 +147,26 @@ def _normalisation(channels: Sequence[Volume], model: Model) -> tuple[Normalisat
 def _whole(array: np.ndarray) -> Box:
     z, y, x = (slice(0, n) for n in array.shape)
     return z, y, x
+
+
+def _image(
+    sources: Sequence[np.ndarray],
+    shape: tuple[int, int, int],
+    orders: tuple[int, int, int],
+    normalisation: Sequence[Normalisation],
+    order: Order,
+    stream: Any,
+) -> Any:
+    """Return (channel, z, y, x), float32: on the device where there is a stream."""
+    mask = nonzero_mask(sources) if any(one.masked for one in normalisation) else None
+    if stream is not None:
+        from viscera.volume.device import image_on_device  # numba-cuda is an extra
+
+        return image_on_device(sources, shape, orders, normalisation, order, mask, stream)
+    image = np.empty((len(sources), *shape), np.float32)
+    for source, out, one in zip(sources, image, normalisation, strict=True):
+        _fill(out, source, one, mask, orders, order)
+    return image
 
 
 def _fill(
